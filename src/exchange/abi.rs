@@ -1,0 +1,331 @@
+//! The waist as a C ABI, for two shared objects that may come from different builds.
+//!
+//! `mod_rwsgi.so` loads a gateway, asks its entry point [`ENTRY_POINT`] for a [`GatewayTable`],
+//! compares [`VERSION`] and the table sizes, and calls it once per request. The gateway calls back
+//! through the [`ExchangeTable`] of that request and the [`HostTable`] of the process. No function
+//! of either table unwinds.
+
+#![allow(unsafe_code)]
+
+use core::ffi::{CStr, c_void};
+use core::marker::PhantomData;
+
+use super::head::{RequestHead, Target};
+use super::response::ResponseHead;
+
+/// Raised whenever a table or a structure that crosses the ABI changes its meaning or layout.
+pub const VERSION: u32 = 1;
+
+/// The exported symbol of a gateway, of type [`EntryPoint`].
+pub const ENTRY_POINT: &CStr = c"rwsgi_gateway";
+
+/// Returns the gateway's table, which lives as long as the process.
+pub type EntryPoint = unsafe extern "C" fn() -> *const GatewayTable;
+
+/// Borrowed bytes, never null.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Text<'a> {
+    pointer: *const u8,
+    length: usize,
+    lifetime: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Text<'a> {
+    /// The empty text.
+    pub const EMPTY: Text<'static> = Text::new(&[]);
+
+    /// Borrows `bytes`.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Text {
+            pointer: bytes.as_ptr(),
+            length: bytes.len(),
+            lifetime: PhantomData,
+        }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn bytes(self) -> &'a [u8] {
+        // SAFETY: `new` is the only constructor on either side of the ABI, so pointer and length
+        // are those of a slice that lives for 'a.
+        unsafe { core::slice::from_raw_parts(self.pointer, self.length) }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Text<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Text::new(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Text::new(text.as_bytes())
+    }
+}
+
+impl<'a> From<&'a CStr> for Text<'a> {
+    fn from(text: &'a CStr) -> Self {
+        Text::new(text.to_bytes())
+    }
+}
+
+impl core::fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "b\"{}\"", self.bytes().escape_ascii())
+    }
+}
+
+/// Borrowed bytes that may be absent.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Opt<'a> {
+    pointer: *const u8,
+    length: usize,
+    lifetime: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Opt<'a> {
+    /// Absent.
+    pub const NONE: Opt<'static> = Opt {
+        pointer: core::ptr::null(),
+        length: 0,
+        lifetime: PhantomData,
+    };
+
+    /// Borrows `bytes`, if any.
+    pub const fn new(bytes: Option<&'a [u8]>) -> Self {
+        match bytes {
+            Some(bytes) => Opt {
+                pointer: bytes.as_ptr(),
+                length: bytes.len(),
+                lifetime: PhantomData,
+            },
+            None => Opt::NONE,
+        }
+    }
+
+    /// The bytes, if any.
+    #[inline]
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        if self.pointer.is_null() {
+            return None;
+        }
+        // SAFETY: a non-null pointer was set by `new` together with its slice's length.
+        Some(unsafe { core::slice::from_raw_parts(self.pointer, self.length) })
+    }
+}
+
+impl core::fmt::Debug for Opt<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.bytes() {
+            Some(bytes) => Text::new(bytes).fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// A borrowed slice.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Slice<'a, T> {
+    pointer: *const T,
+    length: usize,
+    lifetime: PhantomData<&'a [T]>,
+}
+
+impl<'a, T> Slice<'a, T> {
+    /// Borrows `items`.
+    pub const fn new(items: &'a [T]) -> Self {
+        Slice {
+            pointer: items.as_ptr(),
+            length: items.len(),
+            lifetime: PhantomData,
+        }
+    }
+
+    /// The items.
+    #[inline]
+    pub fn items(&self) -> &'a [T] {
+        // SAFETY: `new` is the only constructor on either side of the ABI, so pointer and length
+        // are those of a slice that lives for 'a.
+        unsafe { core::slice::from_raw_parts(self.pointer, self.length) }
+    }
+}
+
+impl<T: core::fmt::Debug> core::fmt::Debug for Slice<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.items().fmt(f)
+    }
+}
+
+/// A name and its value.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Pair<'a> {
+    /// The name.
+    pub name: Text<'a>,
+    /// The value.
+    pub value: Text<'a>,
+}
+
+/// Results of [`ExchangeTable::read`] that are no byte counts.
+pub mod read {
+    /// Nothing there yet.
+    pub const WOULD_BLOCK: isize = -1;
+    /// Failed with HTTP status `-1000 - result`.
+    pub const FAILED: isize = -1000;
+}
+
+/// The functions of [`Exchange`](super::Exchange), each with the exchange's context first.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ExchangeTable {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `size_of::<ExchangeTable>()`.
+    pub size: u32,
+    /// [`read`](super::Exchange::read) into `capacity` bytes; see [`read`] for negative results.
+    /// `wait` is a [`Wait`](super::Wait).
+    pub read: unsafe extern "C" fn(*mut c_void, buffer: *mut u8, capacity: usize, wait: u8) -> isize,
+    /// [`start`](super::Exchange::start).
+    pub start: unsafe extern "C" fn(*mut c_void, *const ResponseHead<'_>),
+    /// [`append`](super::Exchange::append) when `copy` is not 0, else
+    /// [`append_borrowed`](super::Exchange::append_borrowed).
+    pub append: unsafe extern "C" fn(*mut c_void, data: *const u8, length: usize, copy: u8),
+    /// [`append_file`](super::Exchange::append_file); 0 or an errno.
+    pub append_file: unsafe extern "C" fn(*mut c_void, fd: i32, offset: u64, length: u64) -> i32,
+    /// [`send`](super::Exchange::send); `how` is a [`Send`](super::Send); not 0 if the client is
+    /// gone.
+    pub send: unsafe extern "C" fn(*mut c_void, how: u8) -> i32,
+    /// [`abort`](super::Exchange::abort).
+    pub abort: unsafe extern "C" fn(*mut c_void),
+    /// [`log`](super::Exchange::log); `level` is a [`Level`](super::Level).
+    pub log: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, line: Text<'_>),
+    /// [`client_gone`](super::Exchange::client_gone), not 0 if so.
+    pub client_gone: unsafe extern "C" fn(*mut c_void) -> i32,
+}
+
+/// What the gateway may call at any time, from any thread.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct HostTable {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `size_of::<HostTable>()`.
+    pub size: u32,
+    /// Logs one line outside of a request. `level` is a [`Level`](super::Level).
+    pub log: unsafe extern "C" fn(level: u8, line: Text<'_>),
+}
+
+/// One call of the gateway: everything borrowed for the duration of [`GatewayTable::handle`].
+#[repr(C)]
+pub struct Request<'a> {
+    /// What was asked.
+    pub head: &'a RequestHead<'a>,
+    /// What answers it.
+    pub target: Target<'a>,
+    /// First argument of every function of `table`.
+    pub context: *mut c_void,
+    /// The exchange.
+    pub table: &'a ExchangeTable,
+}
+
+/// How the gateway's `handle` ended: [`DONE`], [`CUT`] or an HTTP status.
+pub mod outcome {
+    /// The response was sent to its end.
+    pub const DONE: i32 = 0;
+    /// The response had begun and was cut short; `abort` has been called or the client is gone.
+    pub const CUT: i32 = -1;
+}
+
+/// How `PYTHONHASHSEED` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HashSeed {
+    /// Not configured: the environment decides.
+    Unset = 0,
+    /// Random.
+    Random = 1,
+    /// The number in [`RuntimeOptions::hash_seed_value`].
+    Fixed = 2,
+}
+
+/// How Python is to be started in this process.
+#[repr(C)]
+pub struct RuntimeOptions<'a> {
+    /// `sys.executable` of a virtual environment (its `bin/python`), if one is configured.
+    pub program_name: Opt<'a>,
+    /// The prefix of an installation, if one is configured and it is no virtual environment.
+    pub home: Opt<'a>,
+    /// Directories for `site.addsitedir`, moved to the front of `sys.path`.
+    pub python_path: Slice<'a, Text<'a>>,
+    /// As `-W`, in order.
+    pub warnings: Slice<'a, Text<'a>>,
+    /// As many `-O`; negative: not configured.
+    pub optimize: i32,
+    /// How hashes are seeded.
+    pub hash_seed: HashSeed,
+    /// The seed, where fixed.
+    pub hash_seed_value: u32,
+    /// As `-B`.
+    pub dont_write_bytecode: bool,
+    /// `sys.stdin` raises.
+    pub restrict_stdin: bool,
+    /// `sys.stdout` raises.
+    pub restrict_stdout: bool,
+    /// `signal.signal` is ignored and logged.
+    pub restrict_signal: bool,
+    /// `wsgi.multithread`.
+    pub multithread: bool,
+    /// `wsgi.multiprocess`.
+    pub multiprocess: bool,
+    /// The main interpreter is kept for the application group `""`; otherwise it goes to the first
+    /// group of the process.
+    pub reserve_main: bool,
+    /// Threads that may serve requests at the same time in this process (`threads_per_process`).
+    pub threads: u32,
+    /// Processes at most (`maximum_processes`).
+    pub processes: u32,
+    /// How many new requests may wait for the GIL at once; the others queue first come, first
+    /// served.
+    pub request_permits: u32,
+    /// Version of the server, as `apache.version`.
+    pub server_version: [u32; 3],
+    /// `apache.description`.
+    pub server_description: Text<'a>,
+    /// `apache.build_date`.
+    pub server_built: Text<'a>,
+    /// `apache.mpm_name`.
+    pub mpm_name: Text<'a>,
+}
+
+/// A gateway.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct GatewayTable {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `size_of::<GatewayTable>()`.
+    pub size: u32,
+    /// The Python that this gateway was built for, as `PY_VERSION_HEX`.
+    pub python: u32,
+    /// Starts Python in this process. Called once, after the fork, by the thread that will call
+    /// `stop`; that thread does not hold the GIL afterwards. 0 or -1; a failure has been logged.
+    pub start:
+        unsafe extern "C" fn(host: *const HostTable, options: *const RuntimeOptions<'_>) -> i32,
+    /// Serves one request on the calling thread; see [`outcome`].
+    pub handle: unsafe extern "C" fn(request: *const Request<'_>) -> i32,
+    /// Runs Python's exit handlers, at most for `deadline_ms` milliseconds; then no thread can
+    /// enter Python any more. Called by the thread that called `start`, when no request runs, or
+    /// from a signal handler.
+    pub stop: unsafe extern "C" fn(deadline_ms: u32),
+}
+
+// SAFETY: a table is constant data, functions that any thread may call.
+unsafe impl Sync for GatewayTable {}
+// SAFETY: as above.
+unsafe impl Sync for ExchangeTable {}
+// SAFETY: as above.
+unsafe impl Sync for HostTable {}

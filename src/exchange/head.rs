@@ -1,0 +1,140 @@
+//! What was asked: the request head, as borrowed bytes.
+
+#![forbid(unsafe_code)]
+
+use super::abi::{Opt, Pair, Slice, Text};
+
+/// Values that are the same for nearly every request of one virtual host and mount.
+///
+/// The gateway keeps environ templates and finds the right one by comparing these by content, so
+/// the server may pass whatever memory is at hand.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Site<'a> {
+    /// `SERVER_SOFTWARE`.
+    pub server_software: Text<'a>,
+    /// `SERVER_NAME`.
+    pub server_name: Text<'a>,
+    /// `SERVER_ADDR`.
+    pub server_addr: Text<'a>,
+    /// `SERVER_PORT`, decimal.
+    pub server_port: Text<'a>,
+    /// `SERVER_ADMIN`.
+    pub server_admin: Opt<'a>,
+    /// `DOCUMENT_ROOT`, bytes of the file system.
+    pub document_root: Text<'a>,
+    /// `CONTEXT_PREFIX`.
+    pub context_prefix: Opt<'a>,
+    /// `CONTEXT_DOCUMENT_ROOT`.
+    pub context_document_root: Opt<'a>,
+    /// `REQUEST_SCHEME`, as the server sees it.
+    pub request_scheme: Text<'a>,
+    /// `SCRIPT_FILENAME`, bytes of the file system.
+    pub script_filename: Text<'a>,
+    /// `mod_wsgi.process_group`, empty when embedded.
+    pub process_group: Text<'a>,
+    /// `mod_wsgi.application_group`, empty for the main interpreter.
+    pub application_group: Text<'a>,
+    /// `mod_wsgi.callable_object`.
+    pub callable_object: Text<'a>,
+    /// `mod_wsgi.request_handler`.
+    pub request_handler: Text<'a>,
+    /// `mod_wsgi.listener_host`.
+    pub listener_host: Text<'a>,
+    /// `mod_wsgi.listener_port`, decimal.
+    pub listener_port: Text<'a>,
+}
+
+impl<'a> Site<'a> {
+    /// All values in a fixed order, absent ones as `None`: what two sites are compared by.
+    pub fn values(&self) -> [Option<&'a [u8]>; 16] {
+        [
+            Some(self.server_software.bytes()),
+            Some(self.server_name.bytes()),
+            Some(self.server_addr.bytes()),
+            Some(self.server_port.bytes()),
+            self.server_admin.bytes(),
+            Some(self.document_root.bytes()),
+            self.context_prefix.bytes(),
+            self.context_document_root.bytes(),
+            Some(self.request_scheme.bytes()),
+            Some(self.script_filename.bytes()),
+            Some(self.process_group.bytes()),
+            Some(self.application_group.bytes()),
+            Some(self.callable_object.bytes()),
+            Some(self.request_handler.bytes()),
+            Some(self.listener_host.bytes()),
+            Some(self.listener_port.bytes()),
+        ]
+    }
+}
+
+/// Which of the credentials headers the application may see (RFC 3875 section 4.1.18 and 9.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Authorization {
+    /// Neither.
+    Hidden = 0,
+    /// `Authorization`: `WSGIPassAuthorization On`.
+    Pass = 1,
+    /// `Authorization` and `Proxy-Authorization`: `CGIPassAuth On`.
+    PassBoth = 2,
+}
+
+/// The request line, headers and circumstances of one request.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RequestHead<'a> {
+    /// What is constant for the virtual host and mount.
+    pub site: Site<'a>,
+    /// `REQUEST_METHOD`, after any mapping of HEAD to GET.
+    pub method: Text<'a>,
+    /// `REQUEST_URI`: the request target as it was sent.
+    pub request_uri: Text<'a>,
+    /// `SCRIPT_NAME`, percent-decoded, runs of slashes made one.
+    pub script_name: Text<'a>,
+    /// `PATH_INFO`, percent-decoded, runs of slashes made one.
+    pub path_info: Text<'a>,
+    /// `QUERY_STRING`, empty when there is none.
+    pub query_string: Text<'a>,
+    /// `SERVER_PROTOCOL`.
+    pub protocol: Text<'a>,
+    /// `REMOTE_ADDR`.
+    pub remote_addr: Text<'a>,
+    /// `REMOTE_PORT`.
+    pub remote_port: u16,
+    /// Whether `wsgi.url_scheme` is `https`.
+    pub https: bool,
+    /// Which credentials pass.
+    pub authorization: Authorization,
+    /// When the request arrived, microseconds since the epoch.
+    pub request_time_us: i64,
+    /// `mod_wsgi.request_id`, where the server has made one.
+    pub request_id: Opt<'a>,
+    /// `mod_wsgi.connection_id`, where the server has made one.
+    pub connection_id: Opt<'a>,
+    /// The header fields as received, in order, repeated fields already joined. The gateway applies
+    /// [`header_names`](super::header_names) to them.
+    pub headers: Slice<'a, Pair<'a>>,
+    /// Further CGI variables of this request (SetEnv, TLS, REMOTE_USER, REDIRECT_…), in order. They
+    /// never override a variable that the gateway itself sets. `HTTPS` and `PATH` are not among
+    /// them.
+    pub variables: Slice<'a, Pair<'a>>,
+}
+
+/// Which code answers the request.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Target<'a> {
+    /// The script file's absolute path.
+    pub script: Text<'a>,
+    /// Its modification time, microseconds since the epoch; 0 if it is not known.
+    pub mtime_us: i64,
+    /// The file that the request names, given to `reload_required`.
+    pub resource: Text<'a>,
+    /// Whether a changed script is loaded anew (`WSGIScriptReloading`).
+    pub reloading: bool,
+    /// Whether the old code goes on serving when the changed script does not load
+    /// (`WSGIReloadFailure Keep`).
+    pub keep_on_failure: bool,
+}

@@ -1,0 +1,32 @@
+//! rwsgi hosts Python web applications inside Apache httpd 2.4.
+//!
+//! One source tree, several artefacts, none knowing the others' world:
+//!
+//! | artefact | feature | what it is |
+//! |---|---|---|
+//! | `mod_rwsgi.so` | `httpd` | the httpd module: directives, hooks, the exchange over `request_rec`. Links no libpython. |
+//! | `_rwsgi.cpython-3XY-….so` | `python` | the gateway: the WSGI server over CPython and an [`exchange::Exchange`]. Names no httpd symbol. One per Python version. |
+//!
+//! They meet in [`exchange`], the narrow waist: a request head of borrowed bytes, a body reader,
+//! a response writer, a log sink. Between the two shared objects the waist is the versioned C ABI
+//! of [`exchange::abi`]; inside a crate it is the trait.
+//!
+//! Where to look:
+//! * [`exchange`]: the waist and the pure rules (header names, response validation).
+//! * `httpd`: everything that knows httpd (`sys`, `apache`, `config`, `hooks`).
+//! * `python`: the embedded runtime: interpreters, thread states, objects, scripts, logging.
+//! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
+//!
+//! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`
+//! blocks rest on.
+
+pub mod exchange;
+pub mod messages;
+
+#[cfg(feature = "httpd")]
+pub mod httpd;
+
+#[cfg(feature = "python")]
+pub mod python;
+#[cfg(feature = "python")]
+pub mod wsgi;
