@@ -18,8 +18,257 @@ fn link_flags() {
 
 #[cfg(feature = "httpd")]
 mod httpd {
+    use std::env;
+    use std::panic;
+    use std::path::PathBuf;
+    use std::process::{Command, exit};
+
+    /// The oldest httpd whose API is enough: `ap_ssl_conn_is_ssl` came with 2.4.47.
+    const MMN_MAJOR: u32 = 20_120_211;
+    const MMN_MINOR: u32 = 102;
+
+    /// The items that the module uses; everything they need comes with them.
+    const FUNCTIONS: &[&str] = &[
+        "ap_add_version_component",
+        "ap_allow_options",
+        "ap_bucket_error_create",
+        "ap_check_cmd_context",
+        "ap_context_document_root",
+        "ap_context_prefix",
+        "ap_document_root",
+        "ap_escape_html2",
+        "ap_exists_config_define",
+        "ap_find_path_info",
+        "ap_get_brigade",
+        "ap_get_limit_req_body",
+        "ap_get_server_banner",
+        "ap_get_server_built",
+        "ap_get_server_description",
+        "ap_get_server_name_for_url",
+        "ap_get_server_port",
+        "ap_get_server_revision",
+        "ap_getword_conf",
+        "ap_hook_(check_config|child_init|handler|post_config|translate_name)",
+        "ap_log_error_",
+        "ap_log_rerror_",
+        "ap_map_http_request_error",
+        "ap_mpm_query",
+        "ap_pass_brigade",
+        "ap_pregcomp",
+        "ap_pregsub",
+        "ap_regerror",
+        "ap_regexec",
+        "ap_run_dirwalk_stat",
+        "ap_run_http_scheme",
+        "ap_server_root_relative",
+        "ap_set_content_length",
+        "ap_set_content_type",
+        "ap_setup_client_block",
+        "ap_show_mpm",
+        "ap_ssl_conn_is_ssl",
+        "ap_state_query",
+        "apr_array_(append|make|push)",
+        "apr_brigade_(cleanup|create|insert_file|write)",
+        "apr_bucket_(eos|flush|heap|transient)_create",
+        "apr_bucket_file_(enable_mmap|set_buf_size)",
+        "apr_file_(dup|open)",
+        "apr_hash_get",
+        "apr_os_file_(get|put)",
+        "apr_palloc",
+        "apr_pool_cleanup_(null|register)",
+        "apr_pstrmemdup",
+        "apr_strerror",
+        "apr_table_(addn|elts|get|setn)",
+        "apr_uri_unparse",
+        "rwsgi_.*",
+    ];
+    const TYPES: &[&str] = &[
+        "ap_regmatch_t",
+        "ap_bucket_error",
+        "ap_version_t",
+        "apr_bucket_file",
+        "apr_table_entry_t",
+        "cmd_parms",
+        "command_rec",
+        "core_dir_config",
+        "module",
+        "request_rec",
+        "server_rec",
+    ];
+    const CONSTANTS: &[&str] = &[
+        "ACCESS_CONF",
+        "APLOG_.*",
+        "APR_(BLOCK_READ|NONBLOCK_READ|DIR|NOFILE|REG|SUCCESS)",
+        "APR_FINFO_(MIN|MTIME)",
+        "APR_FOPEN_(BINARY|READ|SENDFILE_ENABLED)",
+        "APR_HOOK_MIDDLE",
+        "AP_(CGI_PASS_AUTH|CORE_CONFIG)_ON",
+        "AP_CONN_CLOSE",
+        "AP_FILTER_ERROR",
+        "AP_FTYPE_PROTOCOL",
+        "AP_MODE_READBYTES",
+        "AP_MPMQ_MAX_(DAEMONS|THREADS)",
+        "AP_REG_EXTENDED",
+        "AP_REQ_REJECT_PATH_INFO",
+        "AP_SQ_(MAIN_STATE|RUN_MODE|MS_CREATE_PRE_CONFIG|RM_CONFIG_TEST|RM_NORMAL)",
+        "DECLINED",
+        "GLOBAL_ONLY",
+        "HTTP_.*",
+        "MODULE_MAGIC_.*",
+        "M_GET",
+        "OK",
+        "OPT_EXECCGI",
+        "OR_FILEINFO",
+        "RAW_ARGS",
+        "REQUEST_CHUNKED_(DECHUNK|ERROR)",
+        "RSRC_CONF",
+        "TAKE1",
+        "ap_bucket_type_error",
+        "apr_bucket_type_(eos|file|flush)",
+    ];
+
     pub fn prepare() {
         super::link_flags();
+        println!("cargo:rerun-if-env-changed=APXS");
+        println!("cargo:rerun-if-env-changed=APR_CONFIG");
+        for name in ["wrapper.h", "shim.h", "shim.c"] {
+            println!("cargo:rerun-if-changed=include/{name}");
+        }
+        let flags = compiler_flags();
+        bindings(&flags);
+        shim(&flags);
+    }
+
+    /// Ends the build with a message that a person can act upon.
+    fn fail(message: &str) -> ! {
+        eprintln!("\nrwsgi cannot be built: {message}\n");
+        exit(1);
+    }
+
+    /// Runs a configuration tool, the one that `variable` names or else `default`.
+    fn ask(variable: &str, default: &str, arguments: &[&str], package: &str) -> String {
+        let tool = env::var(variable).unwrap_or_else(|_| default.to_owned());
+        let answer = match Command::new(&tool).args(arguments).output() {
+            Ok(answer) => answer,
+            Err(error) => fail(&format!(
+                "`{tool}` cannot be run ({error}). Install it (Debian: apt install {package}), or \
+                 set {variable} to its path."
+            )),
+        };
+        let text = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        if !answer.status.success() || text.is_empty() {
+            fail(&format!(
+                "`{tool} {}` gave no answer: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&answer.stderr).trim()
+            ));
+        }
+        text
+    }
+
+    /// `-I` and `-D` flags of httpd's and APR's headers.
+    fn compiler_flags() -> Vec<String> {
+        let httpd = ask("APXS", "apxs", &["-q", "INCLUDEDIR"], "apache2-dev");
+        if !PathBuf::from(&httpd).join("httpd.h").exists() {
+            fail(&format!(
+                "there is no httpd.h in {httpd}, which apxs names. Install httpd's headers \
+                 (Debian: apt install apache2-dev)."
+            ));
+        }
+        let apr = ask(
+            "APR_CONFIG",
+            "apr-1-config",
+            &["--includes", "--cppflags"],
+            "libapr1-dev libaprutil1-dev",
+        );
+        let mut flags = vec![format!("-I{httpd}"), "-Iinclude".to_owned()];
+        flags.extend(apr.split_whitespace().map(str::to_owned));
+        flags
+    }
+
+    fn bindings(flags: &[String]) {
+        let builder = bindgen::Builder::default()
+            .header("include/wrapper.h")
+            .clang_args(flags)
+            .use_core()
+            .derive_debug(false)
+            .layout_tests(true)
+            .prepend_enum_name(false)
+            .generate_comments(false)
+            // Enumerations are constants: httpd may know more values than the headers named here.
+            .default_enum_style(bindgen::EnumVariation::Consts)
+            // `OK` and `DECLINED` are of one type, as the hooks return it.
+            .default_macro_constant_type(bindgen::MacroTypeVariation::Signed);
+        let builder = FUNCTIONS
+            .iter()
+            .fold(builder, |builder, name| builder.allowlist_function(name));
+        let builder = TYPES
+            .iter()
+            .fold(builder, |builder, name| builder.allowlist_type(name));
+        let builder = CONSTANTS
+            .iter()
+            .fold(builder, |builder, name| builder.allowlist_var(name));
+
+        // bindgen panics when it finds no libclang; the message must name the remedy.
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(|_| ()));
+        let generated = panic::catch_unwind(panic::AssertUnwindSafe(|| builder.generate()));
+        panic::set_hook(report);
+        let bindings = match generated {
+            Ok(Ok(bindings)) => bindings,
+            Ok(Err(error)) => fail(&format!(
+                "httpd's headers cannot be read: {error}. Are apache2-dev, libapr1-dev and \
+                 libaprutil1-dev of one release installed, and libclang-dev with its own headers?"
+            )),
+            Err(_) => fail(
+                "libclang cannot be loaded. Install it (Debian: apt install libclang-dev), or set \
+                 LIBCLANG_PATH to the directory of libclang.so.",
+            ),
+        };
+        check_version(&bindings.to_string());
+        let output = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("httpd_bindings.rs");
+        if let Err(error) = bindings.write_to_file(&output) {
+            fail(&format!("{} cannot be written: {error}", output.display()));
+        }
+    }
+
+    /// Refuses headers of an httpd that is too old.
+    fn check_version(bindings: &str) {
+        let number = |name: &str| {
+            let start = bindings.find(&format!("pub const {name}:"))?;
+            let value = bindings[start..].split(['=', ';']).nth(1)?;
+            value.trim().parse::<u32>().ok()
+        };
+        let found = (
+            number("MODULE_MAGIC_NUMBER_MAJOR").unwrap_or(0),
+            number("MODULE_MAGIC_NUMBER_MINOR").unwrap_or(0),
+        );
+        if found.0 != MMN_MAJOR || found.1 < MMN_MINOR {
+            fail(&format!(
+                "httpd's module API is {}.{}; needed is {MMN_MAJOR}.{MMN_MINOR} or a later minor \
+                 number (httpd 2.4.47 or newer of the 2.4 line).",
+                found.0, found.1
+            ));
+        }
+    }
+
+    fn shim(flags: &[String]) {
+        let mut build = cc::Build::new();
+        build
+            .file("include/shim.c")
+            .warnings(true)
+            .extra_warnings(true);
+        for flag in flags {
+            build.flag(flag);
+        }
+        // httpd's own headers have unused parameters in inline functions.
+        build.flag_if_supported("-Wno-unused-parameter");
+        if let Err(error) = build.try_compile("rwsgi_shim") {
+            fail(&format!(
+                "include/shim.c cannot be compiled: {error}. Is a C compiler installed \
+                 (Debian: apt install gcc libc6-dev)?"
+            ));
+        }
     }
 }
 
@@ -29,5 +278,16 @@ mod python {
     pub fn prepare() {
         super::link_flags();
         pyo3_build_config::use_pyo3_cfgs();
+        // What Python takes itself for when httpd starts it and no home is configured.
+        let config = pyo3_build_config::get();
+        println!(
+            "cargo:rustc-env=RWSGI_PYTHON_MINOR={}",
+            config.version().minor
+        );
+        let executable = config.executable();
+        println!(
+            "cargo:rustc-env=RWSGI_PYTHON_EXECUTABLE={}",
+            executable.unwrap_or("python3")
+        );
     }
 }

@@ -23,9 +23,18 @@
 pub mod exchange;
 pub mod messages;
 
+/// The version of this product.
+pub const VERSION: [u32; 3] = [0, 1, 0];
+
+/// The version of mod_wsgi whose behaviour and Python interface we offer, as `mod_wsgi.version`:
+/// programs test for features by it.
+pub const MOD_WSGI_VERSION: [u32; 3] = [6, 1, 1];
+
 #[cfg(feature = "httpd")]
 pub mod httpd;
 
+#[cfg(feature = "python")]
+pub mod gateway;
 #[cfg(feature = "python")]
 pub mod python;
 #[cfg(feature = "python")]

@@ -92,8 +92,6 @@ codes! {
     APPLICATION_RAISED = 200;
     /// The application raised SystemExit.
     APPLICATION_EXITED = 201;
-    /// `start_response` was never called.
-    NO_START_RESPONSE = 202;
     /// The response ended before its declared length.
     RESPONSE_TOO_SHORT = 203;
     /// `close()` raised.

@@ -187,7 +187,7 @@ pub struct ExchangeTable {
     /// `size_of::<ExchangeTable>()`.
     pub size: u32,
     /// [`read`](super::Exchange::read) into `capacity` bytes; see [`read`] for negative results.
-    /// `wait` is a [`Wait`](super::Wait).
+    /// `wait` is 1 if the call may block.
     pub read: unsafe extern "C" fn(*mut c_void, buffer: *mut u8, capacity: usize, wait: u8) -> isize,
     /// [`start`](super::Exchange::start).
     pub start: unsafe extern "C" fn(*mut c_void, *const ResponseHead<'_>),
@@ -309,7 +309,8 @@ pub struct GatewayTable {
     pub version: u32,
     /// `size_of::<GatewayTable>()`.
     pub size: u32,
-    /// The Python that this gateway was built for, as `PY_VERSION_HEX`.
+    /// Major and minor version of the Python that this gateway was built for, in the upper half as
+    /// in `PY_VERSION_HEX`: 0x030b0000 is 3.11.
     pub python: u32,
     /// Starts Python in this process. Called once, after the fork, by the thread that will call
     /// `stop`; that thread does not hold the GIL afterwards. 0 or -1; a failure has been logged.

@@ -16,14 +16,29 @@ pub mod slashes;
 pub use abi::{Opt, Pair, Slice, Text};
 pub use head::{Authorization, RequestHead, Site, Target};
 
+/// Proof that the calling thread may block: it does not hold the GIL.
+///
+/// Everything of an [`Exchange`] that may wait for the client asks for one, so that blocking I/O
+/// under the GIL does not compile. In the gateway only `python::attach` makes one, for as long as
+/// a thread is detached.
+#[derive(Debug)]
+pub struct MayBlock(());
+
+impl MayBlock {
+    /// The caller states that its thread does not hold the GIL and will not take it while the
+    /// value is in use.
+    pub fn detached() -> Self {
+        MayBlock(())
+    }
+}
+
 /// Whether a body read may block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Wait {
+#[derive(Clone, Copy, Debug)]
+pub enum Wait<'a> {
     /// Take what has already arrived; [`BodyError::WouldBlock`] if that is nothing.
-    No = 0,
-    /// Wait for data. The caller must not hold the GIL.
-    Yes = 1,
+    No,
+    /// Wait for data.
+    Yes(&'a MayBlock),
 }
 
 /// Why a body could not be read.
@@ -83,37 +98,37 @@ pub enum Level {
 /// methods are called by one thread at a time (the gateway guarantees it by a lease, see
 /// `wsgi::request`), but not necessarily always by the same thread.
 ///
-/// Methods that may block ([`read`](Self::read) with [`Wait::Yes`], [`send`](Self::send),
-/// [`abort`](Self::abort)) must be called without the GIL; all others return at once.
+/// Methods that may block take a [`MayBlock`]; all others return at once. [`log`](Self::log) with
+/// `foreign` set may be called by any thread at any time until `handle` returns.
 pub trait Exchange {
     /// Reads body bytes into `buffer` (never empty). `Ok(0)` is the end of the body, for ever.
     /// The first call with [`Wait::Yes`] lets the server send `100 Continue`. The size of the body
     /// is known by this alone: neither Content-Length nor chunking is the gateway's business.
-    fn read(&mut self, buffer: &mut [u8], wait: Wait) -> Result<usize, BodyError>;
+    fn read(&self, buffer: &mut [u8], wait: Wait<'_>) -> Result<usize, BodyError>;
 
     /// Sets status and headers, replacing what an earlier call set. Everything is copied. May be
     /// called until the first `send`. The caller has validated all of it (see [`response`]).
-    fn start(&mut self, head: &response::ResponseHead<'_>);
+    fn start(&self, head: &response::ResponseHead<'_>);
 
     /// Appends body bytes and copies them.
-    fn append(&mut self, data: &[u8]);
+    fn append(&self, data: &[u8]);
 
     /// Appends body bytes without copying.
     ///
     /// `data` must stay valid and unchanged until the next `send` or `abort` has returned; the
     /// pointer is raw because that outlives the borrow checker's view of this call.
-    fn append_borrowed(&mut self, data: memory::Borrowed);
+    fn append_borrowed(&self, data: memory::Borrowed);
 
     /// Appends `length` bytes of the regular file `fd`, from `offset`. The descriptor is
     /// duplicated; the caller may close its own at once. `Err` is an errno.
-    fn append_file(&mut self, fd: i32, offset: u64, length: u64) -> Result<(), i32>;
+    fn append_file(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32>;
 
     /// Hands on what was appended. After `Send::End` only `log` may follow.
-    fn send(&mut self, how: Send) -> Result<(), ClientGone>;
+    fn send(&self, how: Send, may_block: &MayBlock) -> Result<(), ClientGone>;
 
     /// Ends a response that has begun but cannot be completed, so that the client sees that it is
     /// cut short: never a clean last chunk, never a reused connection.
-    fn abort(&mut self);
+    fn abort(&self, may_block: &MayBlock);
 
     /// Logs one line for this request. `foreign` says that the calling thread is not the one that
     /// serves the request; the line then carries the virtual host but not the request's own data.

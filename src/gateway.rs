@@ -1,0 +1,163 @@
+//! The gateway's entry point: what `mod_rwsgi.so` finds in this shared object.
+
+use core::ffi::c_void;
+use std::time::Duration;
+
+use crate::exchange::abi::{
+    self, ExchangeTable, GatewayTable, HostTable, Request, RuntimeOptions, Text, read,
+};
+use crate::exchange::memory::Borrowed;
+use crate::exchange::response::ResponseHead;
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::python::runtime;
+use crate::python::slots::boundary;
+use crate::wsgi::server;
+
+static TABLE: GatewayTable = GatewayTable {
+    version: abi::VERSION,
+    size: size_of::<GatewayTable>() as u32,
+    python: python_version(),
+    start,
+    handle,
+    stop,
+};
+
+/// Major and minor version as `PY_VERSION_HEX` has them.
+const fn python_version() -> u32 {
+    let minor = env!("RWSGI_PYTHON_MINOR").as_bytes();
+    let mut number = 0;
+    let mut index = 0;
+    while index < minor.len() {
+        number = number * 10 + (minor[index] - b'0') as u32;
+        index += 1;
+    }
+    3 << 24 | number << 16
+}
+
+/// See [`abi::EntryPoint`].
+#[unsafe(no_mangle)]
+pub extern "C" fn rwsgi_gateway() -> *const GatewayTable {
+    &TABLE
+}
+
+unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOptions<'_>) -> i32 {
+    boundary(
+        || -1,
+        || {
+            // SAFETY: both are valid for the call; the host's table lives as long as the process.
+            let (host, options) = unsafe { (*host, &*options) };
+            if host.version != abi::VERSION || host.size as usize != size_of::<HostTable>() {
+                return -1;
+            }
+            let log = move |level: Level, line: &[u8]| {
+                // SAFETY: the host's function takes borrowed bytes from any thread.
+                unsafe { (host.log)(level as u8, Text::new(line)) }
+            };
+            match runtime::start(options.into(), Box::new(log)) {
+                Ok(()) => 0,
+                Err(_) => -1,
+            }
+        },
+    )
+}
+
+unsafe extern "C" fn handle(request: *const Request<'_>) -> i32 {
+    boundary(
+        || 500,
+        || {
+            // SAFETY: valid for the call, by the contract of `GatewayTable::handle`.
+            let request = unsafe { &*request };
+            let Some(runtime) = runtime::runtime() else {
+                return 500;
+            };
+            let exchange = HostExchange {
+                context: request.context,
+                table: request.table,
+            };
+            server::serve(runtime, &exchange, request.head, &request.target)
+        },
+    )
+}
+
+unsafe extern "C" fn stop(deadline_ms: u32) {
+    boundary(
+        || (),
+        || runtime::stop(Duration::from_millis(deadline_ms.into())),
+    );
+}
+
+/// An exchange behind the C ABI.
+struct HostExchange<'a> {
+    context: *mut c_void,
+    table: &'a ExchangeTable,
+}
+
+impl Exchange for HostExchange<'_> {
+    fn read(&self, buffer: &mut [u8], wait: Wait<'_>) -> Result<usize, BodyError> {
+        let wait = u8::from(matches!(wait, Wait::Yes(_)));
+        // SAFETY: the context belongs to the table; the buffer is valid for its length.
+        let result =
+            unsafe { (self.table.read)(self.context, buffer.as_mut_ptr(), buffer.len(), wait) };
+        match result {
+            read::WOULD_BLOCK => Err(BodyError::WouldBlock),
+            length if length >= 0 => Ok(length as usize),
+            failed => Err(BodyError::Failed {
+                status: u16::try_from(read::FAILED - failed).unwrap_or(400),
+            }),
+        }
+    }
+
+    fn start(&self, head: &ResponseHead<'_>) {
+        // SAFETY: the context belongs to the table; the host copies the head.
+        unsafe { (self.table.start)(self.context, head) }
+    }
+
+    fn append(&self, data: &[u8]) {
+        // SAFETY: the context belongs to the table; the host copies the data.
+        unsafe { (self.table.append)(self.context, data.as_ptr(), data.len(), 1) }
+    }
+
+    fn append_borrowed(&self, data: Borrowed) {
+        // SAFETY: the context belongs to the table; whoever made `data` keeps it until the next
+        // send.
+        unsafe { (self.table.append)(self.context, data.as_ptr(), data.len(), 0) }
+    }
+
+    fn append_file(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
+        // SAFETY: the context belongs to the table.
+        match unsafe { (self.table.append_file)(self.context, fd, offset, length) } {
+            0 => Ok(()),
+            errno => Err(errno),
+        }
+    }
+
+    fn send(&self, how: Send, _may_block: &MayBlock) -> Result<(), ClientGone> {
+        // SAFETY: the context belongs to the table.
+        match unsafe { (self.table.send)(self.context, how as u8) } {
+            0 => Ok(()),
+            _ => Err(ClientGone),
+        }
+    }
+
+    fn abort(&self, _may_block: &MayBlock) {
+        // SAFETY: the context belongs to the table.
+        unsafe { (self.table.abort)(self.context) }
+    }
+
+    fn log(&self, level: Level, foreign: bool, line: &[u8]) {
+        // SAFETY: the context belongs to the table.
+        unsafe {
+            (self.table.log)(
+                self.context,
+                level as u8,
+                u8::from(foreign),
+                Text::new(line),
+            );
+        }
+    }
+
+    fn client_gone(&self) -> bool {
+        // SAFETY: the context belongs to the table.
+        unsafe { (self.table.client_gone)(self.context) != 0 }
+    }
+}

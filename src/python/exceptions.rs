@@ -1,0 +1,63 @@
+//! Exceptions of applications in the error log: a header line with a code, then the traceback.
+
+use pyo3::ffi;
+
+use super::attach::Attached;
+use super::object::{Owned, type_name};
+use super::request::RequestCore;
+use crate::exchange::Level;
+use crate::messages::{self, Code};
+
+/// Logs `exception` for a request: what failed, its class, script and interpreter, and the
+/// traceback, all lines in one go.
+pub fn log_for_request(
+    py: Attached,
+    core: &RequestCore,
+    code: Code,
+    what: &str,
+    script: &[u8],
+    exception: &Owned,
+) {
+    let lines = lines(py, code, what, script, exception);
+    py.detached(|_| lines.iter().for_each(|line| core.log(Level::Error, line)));
+}
+
+/// Logs an exception of an exit handler in the server's own log.
+pub fn log_exit_failure(py: Attached, exception: &Owned) {
+    let what = "an exit handler or the end of a thread raised";
+    let lines = lines(py, messages::EXIT_HANDLER_FAILED, what, b"", exception);
+    py.detached(|_| {
+        for line in &lines {
+            super::runtime::log_bytes(Level::Error, line);
+        }
+    });
+}
+
+fn lines(py: Attached, code: Code, what: &str, script: &[u8], exception: &Owned) -> Vec<Vec<u8>> {
+    // SAFETY: a live exception.
+    let class = unsafe { type_name(exception.as_ptr()) };
+    let mut header = format!("{code}{what}: {class}").into_bytes();
+    if !script.is_empty() {
+        header.extend_from_slice(b" in script '");
+        header.extend_from_slice(script);
+        header.push(b'\'');
+    }
+    header.extend_from_slice(b" (");
+    header.extend_from_slice(&py.interpreter().description());
+    header.push(b')');
+    let mut lines = vec![header];
+    match py.interpreter().prelude().format_exception(py, exception) {
+        Ok(traceback) => lines.extend(traceback),
+        Err(raised) => {
+            // No memory or no stack left: the class in the header must do.
+            raised.clear(py);
+        }
+    }
+    lines
+}
+
+/// Whether an exception is an instance of `SystemExit`.
+pub fn is_system_exit(_py: Attached, exception: &Owned) -> bool {
+    // SAFETY: a live object and a static class.
+    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_SystemExit) != 0 }
+}

@@ -1,0 +1,27 @@
+//! The embedded Python runtime: starting and ending it, interpreters, thread states, objects,
+//! scripts and logging. Written over `pyo3::ffi`; PyO3's safe layer is never used, since its caches
+//! are per process and an interpreter must own all that it hands out (`docs/safety.md`).
+//!
+//! * [`runtime`]: Python's start and end in this process.
+//! * [`interpreter`]: application groups, each an interpreter with everything that belongs to it.
+//! * [`attach`]: thread states, the [`attach::Attached`] token, detaching around what may block.
+//! * [`gate`]: first come, first served for new requests.
+//! * [`object`], [`raise`], [`slots`]: owned pointers, errors, the panic boundary of type slots.
+//! * [`request`]: what a thread's current request means to this layer: where log lines go and who
+//!   may use the exchange.
+//! * [`log`]: the text stream behind `wsgi.errors`, `sys.stderr` and `sys.stdout`.
+//! * [`script`]: loading and reloading script files.
+//! * [`prelude`]: what is cold and better said in Python.
+
+pub mod attach;
+pub mod exceptions;
+pub mod gate;
+pub mod interpreter;
+pub mod log;
+pub mod object;
+pub mod prelude;
+pub mod raise;
+pub mod request;
+pub mod runtime;
+pub mod script;
+pub mod slots;

@@ -1,0 +1,293 @@
+"""What the gateway does in Python itself: everything that is cold.
+
+Executed once in every interpreter, in a module of its own that is in no import system. `install` is called
+first; the other functions are called by the gateway, by name. `native` offers what only the gateway
+can do.
+"""
+
+import atexit
+import io
+import os
+import signal
+import site
+import stat
+import sys
+import threading
+import traceback
+import types
+
+SOURCE = "<rwsgi>"
+LEVEL_WARNING = 4
+LEVEL_INFO = 6
+
+native = None
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper` of PEP 3333. A regular file in it is sent by the server itself."""
+
+    def __init__(self, filelike, blksize=8192):
+        if blksize < 0:
+            raise ValueError("blksize must not be negative")
+        self._filelike = filelike
+        self._blksize = blksize
+        self._closed = False
+
+    @property
+    def filelike(self):
+        return self._filelike
+
+    @property
+    def blksize(self):
+        return self._blksize
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._closed:
+            raise ValueError("I/O operation on a closed file wrapper")
+        block = self._filelike.read(self._blksize)
+        if not block:
+            raise StopIteration
+        return block
+
+    def close(self):
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            close = self._filelike.close
+        except AttributeError:
+            return
+        try:
+            close()
+        except Exception as error:
+            native["log"](LEVEL_INFO, f"close() of a wrapped file raised {error!r}")
+
+
+class RequestTimeout(BaseException):
+    """Raised in a request that ran for too long."""
+
+
+class Log(io.RawIOBase):
+    """The binary side of a log stream, its `buffer`."""
+
+    def __init__(self, text):
+        super().__init__()
+        self._text = text
+
+    name = property(lambda self: self._text.name)
+    encoding = "utf-8"
+    errors = "replace"
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if isinstance(data, str):
+            return self._text.write(data)
+        data = bytes(data)
+        self._text.write(data.decode("utf-8", "replace"))
+        return len(data)
+
+    def flush(self):
+        if not self.closed:
+            self._text.flush()
+
+
+class Restricted:
+    """Takes the place of a standard stream that applications must not use."""
+
+    def __init__(self, name):
+        object.__setattr__(self, "_name", name)
+
+    def __getattribute__(self, attribute):
+        name = object.__getattribute__(self, "_name")
+        raise OSError(f"{name} access is restricted by the configuration (WSGIRestrict…)")
+
+
+def _public_class(cls):
+    cls.__module__ = "mod_wsgi"
+    cls.__qualname__ = cls.__name__
+    return cls
+
+
+def install(services):
+    """Makes this interpreter one that serves applications."""
+    global native
+    native = services
+    for cls in (FileWrapper, RequestTimeout, Log, Restricted):
+        _public_class(cls)
+    sys.stdout = sys.__stdout__ = services["stdout"]
+    sys.stderr = sys.__stderr__ = services["stderr"]
+    sys.argv = ["mod_wsgi"]
+    if services["restrict_stdin"]:
+        sys.stdin = Restricted("sys.stdin")
+    if services["restrict_stdout"]:
+        sys.stdout = Restricted("sys.stdout")
+    if services["restrict_signal"]:
+        _restrict_signals()
+    _extend_path(services["python_path"])
+    for name in ("mod_wsgi", "rwsgi"):
+        sys.modules[name] = _server_module(name)
+    sys.modules["apache"] = _apache_module()
+    # In the main interpreter this thread becomes `threading.main_thread()`.
+    threading.current_thread()
+
+
+def _server_module(name):
+    module = types.ModuleType(name, "The server that runs this application.")
+    module.version = native["mod_wsgi_version"] if name == "mod_wsgi" else native["version"]
+    module.process_group = ""
+    module.application_group = None
+    module.maximum_processes = native["processes"]
+    module.threads_per_process = native["threads"]
+    module.FileWrapper = FileWrapper
+    module.RequestTimeout = RequestTimeout
+    return module
+
+
+def _apache_module():
+    module = types.ModuleType("apache", "The httpd that this process belongs to.")
+    module.version = native["server_version"]
+    module.maximum_processes = native["processes"]
+    module.threads_per_process = native["threads"]
+    module.description = native["server_description"]
+    module.build_date = native["server_built"]
+    module.mpm_name = native["mpm_name"]
+    return module
+
+
+def set_application_group(name):
+    """Called when it is known which application group this interpreter serves."""
+    for module in ("mod_wsgi", "rwsgi"):
+        sys.modules[module].application_group = name
+
+
+def _restrict_signals():
+    """Signal handlers belong to the server; an application's are logged and ignored.
+
+    Processes that the application forks may do as they like.
+    """
+    server = os.getpid()
+    original = signal.signal
+
+    def intercept(signalnum, handler):
+        if os.getpid() != server:
+            return original(signalnum, handler)
+        caller = "".join(traceback.format_stack(sys._getframe(1), 3))
+        native["log"](
+            LEVEL_WARNING,
+            f"RWSGI0109: signal.signal({signalnum!r}, …) was ignored: signals belong to the "
+            f"server (WSGIRestrictSignal Off allows it). Called from:\n{caller}",
+        )
+        return handler
+
+    signal.signal = intercept
+
+
+def _extend_path(directories):
+    """`site.addsitedir` for each, so that .pth files count; what is new goes to the front."""
+    known = list(sys.path)
+    for directory in directories:
+        if not os.path.isdir(directory):
+            native["log"](
+                LEVEL_WARNING,
+                f"RWSGI0110: WSGIPythonPath: {directory} is no directory that this user can read",
+            )
+            continue
+        site.addsitedir(directory)
+        if directory not in sys.path:
+            sys.path.append(directory)
+    wanted = [entry for entry in directories if entry in sys.path]
+    added = [entry for entry in sys.path if entry not in known and entry not in wanted]
+    front = list(dict.fromkeys(wanted + added))
+    sys.path[:] = front + [entry for entry in sys.path if entry not in front]
+
+
+def load_script(path, mtime):
+    """Executes a script file as a module of its own and returns that.
+
+    The module that an earlier version of the file gave stays in `sys.modules` if this one fails.
+    """
+    name = module_name(path)
+    with open(path, "rb") as file:
+        source = file.read()
+    module = types.ModuleType(name)
+    module.__file__ = path
+    module.__mtime__ = mtime
+    previous = sys.modules.get(name)
+    code = compile(source, path, "exec", dont_inherit=True)
+    sys.modules[name] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        if previous is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = previous
+        raise
+    return module
+
+
+def module_name(path):
+    """mod_wsgi's names, which applications test for by their prefix."""
+    try:
+        from _md5 import md5
+    except ImportError:
+        from hashlib import md5
+    return "_mod_wsgi_" + md5(os.fsencode(path), usedforsecurity=False).hexdigest()
+
+
+def format_exception(error):
+    """The lines of a traceback, without the frames of this file at its top."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == SOURCE:
+        trace = trace.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException as second:
+        text = f"{type(error).__name__} (its traceback cannot be formatted: {type(second).__name__})"
+    return [line for line in text.encode("utf-8", "replace").split(b"\n") if line]
+
+
+def file_range(wrapper):
+    """(descriptor, offset, bytes left) if the wrapped file can be sent by the server, else None.
+
+    That is so for a regular file that is read as it is: not through a decoder, not decompressed.
+    """
+    filelike = wrapper._filelike
+    if isinstance(filelike, io.TextIOBase):
+        return None
+    # gzip, bz2 and lzma offer the descriptor of what they decompress.
+    if any(cls.__name__ == "BaseStream" for cls in type(filelike).__mro__):
+        return None
+    try:
+        descriptor = filelike.fileno()
+        status = os.fstat(descriptor)
+        offset = filelike.tell()
+    except (AttributeError, OSError, ValueError, TypeError):
+        return None
+    if not stat.S_ISREG(status.st_mode) or not isinstance(offset, int) or offset < 0:
+        return None
+    return descriptor, offset, max(0, status.st_size - offset)
+
+
+def shut_down():
+    """What Python does at its end: joins threads, runs exit handlers, flushes.
+
+    Returns the exceptions that exit handlers let through.
+    """
+    failures = []
+    for step in (threading._shutdown, atexit._run_exitfuncs):
+        try:
+            step()
+        except BaseException as error:
+            failures.append(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass
+    return failures

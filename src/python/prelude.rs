@@ -1,0 +1,257 @@
+//! The bridge to `prelude.py`: what is cold and better said in Python.
+
+use core::ffi::CStr;
+
+use pyo3::ffi;
+
+use super::attach::Attached;
+use super::exceptions;
+use super::object::{self, Owned, tuple};
+use super::raise::{Raised, Result};
+use super::runtime::Runtime;
+use super::slots::{self, Methods, object_slot};
+use crate::exchange::Level;
+
+const SOURCE: &str = concat!(include_str!("prelude.py"), "\0");
+
+/// The namespace of the prelude in one interpreter, and what of it is used more than once.
+pub struct Prelude {
+    namespace: Owned,
+    /// `FileWrapper`, the class behind `wsgi.file_wrapper`.
+    pub file_wrapper: Owned,
+}
+
+impl Prelude {
+    /// Compiles and executes the source.
+    pub fn load(_py: Attached) -> Result<Prelude> {
+        let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|_| Raised)?;
+        // SAFETY: C strings; a new dict as globals, with the builtins that code needs.
+        unsafe {
+            let code = Owned::from_new(ffi::Py_CompileString(
+                source.as_ptr(),
+                c"<rwsgi>".as_ptr(),
+                ffi::Py_file_input,
+            ))?;
+            let namespace = Owned::from_new(ffi::PyDict_New())?;
+            let builtins = ffi::PyEval_GetBuiltins();
+            if ffi::PyDict_SetItemString(namespace.as_ptr(), c"__builtins__".as_ptr(), builtins) < 0
+            {
+                return Err(Raised);
+            }
+            let name = Owned::from_new(ffi::PyUnicode_FromString(c"rwsgi.runtime".as_ptr()))?;
+            if ffi::PyDict_SetItemString(namespace.as_ptr(), c"__name__".as_ptr(), name.as_ptr())
+                < 0
+            {
+                return Err(Raised);
+            }
+            drop(Owned::from_new(ffi::PyEval_EvalCode(
+                code.as_ptr(),
+                namespace.as_ptr(),
+                namespace.as_ptr(),
+            ))?);
+            let file_wrapper = ffi::PyDict_GetItemString(namespace.as_ptr(), c"FileWrapper".as_ptr());
+            let file_wrapper = if file_wrapper.is_null() {
+                return Err(Raised);
+            } else {
+                Owned::from_borrowed(_py, file_wrapper)
+            };
+            Ok(Prelude {
+                namespace,
+                file_wrapper,
+            })
+        }
+    }
+
+    /// Calls a function of the prelude.
+    fn call<const N: usize>(&self, py: Attached, name: &CStr, arguments: [Owned; N]) -> Result<Owned> {
+        // SAFETY: our own dict and C string; the result is borrowed from the dict.
+        let function = unsafe { ffi::PyDict_GetItemString(self.namespace.as_ptr(), name.as_ptr()) };
+        debug_assert!(!function.is_null(), "the prelude has no {name:?}");
+        let arguments = tuple(py, arguments)?;
+        // SAFETY: live objects; a null function makes CPython raise SystemError.
+        unsafe {
+            Owned::from_new(ffi::PyObject_Call(
+                function,
+                arguments.as_ptr(),
+                core::ptr::null_mut(),
+            ))
+        }
+    }
+
+    /// Makes the interpreter one that serves applications: streams, `sys.path`, modules.
+    pub fn install(&self, py: Attached, runtime: &Runtime) -> Result<()> {
+        let options = &runtime.options;
+        // SAFETY: a new dict.
+        let services = unsafe { Owned::from_new(ffi::PyDict_New())? };
+        let put = |name: &CStr, value: Owned| -> Result<()> {
+            // SAFETY: our dict, a C string, a live object.
+            if unsafe {
+                ffi::PyDict_SetItemString(services.as_ptr(), name.as_ptr(), value.as_ptr())
+            } < 0
+            {
+                return Err(Raised);
+            }
+            Ok(())
+        };
+        // SAFETY: a static method table.
+        let log = unsafe {
+            Owned::from_new(ffi::PyCFunction_New(
+                LOG.0.as_ptr().cast_mut(),
+                core::ptr::null_mut(),
+            ))?
+        };
+        put(c"log", log)?;
+        put(c"stdout", super::log::for_process(py, "<stdout>")?)?;
+        put(c"stderr", super::log::for_process(py, "<stderr>")?)?;
+        for (name, value) in [
+            (c"restrict_stdin", options.restrict_stdin),
+            (c"restrict_stdout", options.restrict_stdout),
+            (c"restrict_signal", options.restrict_signal),
+        ] {
+            put(name, object::boolean(py, value))?;
+        }
+        put(c"processes", object::int(py, options.processes.into())?)?;
+        put(c"threads", object::int(py, options.threads.into())?)?;
+        put(c"version", version(py, crate::VERSION)?)?;
+        put(c"mod_wsgi_version", version(py, crate::MOD_WSGI_VERSION)?)?;
+        put(c"server_version", version(py, options.server_version)?)?;
+        put(
+            c"server_description",
+            object::latin1(py, &options.server_description)?,
+        )?;
+        put(c"server_built", object::latin1(py, &options.server_built)?)?;
+        put(c"mpm_name", object::latin1(py, &options.mpm_name)?)?;
+        // SAFETY: a new list, to which live objects are appended.
+        unsafe {
+            let path = Owned::from_new(ffi::PyList_New(0))?;
+            for directory in &options.python_path {
+                let text = object::file_system_text(py, directory)?;
+                if ffi::PyList_Append(path.as_ptr(), text.as_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            }
+            put(c"python_path", path)?;
+        }
+        drop(self.call(py, c"install", [services])?);
+        Ok(())
+    }
+
+    /// Tells the modules which application group the interpreter serves.
+    pub fn set_application_group(&self, py: Attached, group: &[u8]) -> Result<()> {
+        let group = object::latin1(py, group)?;
+        drop(self.call(py, c"set_application_group", [group])?);
+        Ok(())
+    }
+
+    /// Loads a script file and returns its module.
+    pub fn load_script(&self, py: Attached, path: &[u8], mtime_us: i64) -> Result<Owned> {
+        let path = object::file_system_text(py, path)?;
+        let mtime = object::int(py, mtime_us)?;
+        self.call(py, c"load_script", [path, mtime])
+    }
+
+    /// `(descriptor, offset, length)` of a file wrapper whose file the server can send itself.
+    pub fn file_range(&self, py: Attached, wrapper: Owned) -> Result<Option<(i32, u64, u64)>> {
+        let range = self.call(py, c"file_range", [wrapper])?;
+        // SAFETY: the prelude returns None or a tuple of three ints.
+        unsafe {
+            if range.as_ptr() == ffi::Py_None() {
+                return Ok(None);
+            }
+            let number = |index| -> Result<i64> {
+                let value = ffi::PyLong_AsLongLong(ffi::PyTuple_GET_ITEM(range.as_ptr(), index));
+                if value < 0 && super::raise::is_raised(py) {
+                    return Err(Raised);
+                }
+                Ok(value)
+            };
+            Ok(Some((
+                number(0)? as i32,
+                number(1)? as u64,
+                number(2)? as u64,
+            )))
+        }
+    }
+
+    /// The binary stream of a text stream.
+    ///
+    /// # Safety
+    /// `text` is live.
+    pub unsafe fn binary_log(&self, py: Attached, text: *mut ffi::PyObject) -> Result<Owned> {
+        // SAFETY: live by contract; the class is in the namespace.
+        let text = unsafe { Owned::from_borrowed(py, text) };
+        self.call(py, c"Log", [text])
+    }
+
+    /// The lines of an exception's traceback.
+    pub fn format_exception(&self, py: Attached, exception: &Owned) -> Result<Vec<Vec<u8>>> {
+        let lines = self.call(py, c"format_exception", [exception.clone_ref(py)])?;
+        // SAFETY: the prelude returns a list of bytes.
+        unsafe {
+            Ok((0..ffi::PyList_GET_SIZE(lines.as_ptr()))
+                .map(|index| {
+                    object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec()
+                })
+                .collect())
+        }
+    }
+
+    /// Joins threads and runs exit handlers; failures are logged.
+    pub fn shut_down(&self, py: Attached) {
+        let failures = match self.call(py, c"shut_down", []) {
+            Ok(failures) => failures,
+            Err(raised) => {
+                let exception = raised.take(py);
+                exceptions::log_exit_failure(py, &exception);
+                return;
+            }
+        };
+        // SAFETY: the prelude returns a list of exceptions.
+        unsafe {
+            for index in 0..ffi::PyList_GET_SIZE(failures.as_ptr()) {
+                let failure =
+                    Owned::from_borrowed(py, ffi::PyList_GET_ITEM(failures.as_ptr(), index));
+                exceptions::log_exit_failure(py, &failure);
+            }
+        }
+    }
+}
+
+fn version(py: Attached, numbers: [u32; 3]) -> Result<Owned> {
+    let [major, minor, patch] = numbers.map(|number| object::int(py, number.into()));
+    tuple(py, [major?, minor?, patch?])
+}
+
+static LOG: Methods<1> = Methods([slots::fast_args(c"log", log)]);
+
+/// `log(level, text)`: lines in the server's own log.
+unsafe extern "C" fn log(
+    _: *mut ffi::PyObject,
+    arguments: *mut *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    object_slot(|| {
+        // SAFETY: called by the prelude with an int and a str, attached to its interpreter.
+        unsafe {
+            debug_assert_eq!(count, 2);
+            let level = ffi::PyLong_AsLong(*arguments);
+            let mut length = 0;
+            let data = ffi::PyUnicode_AsUTF8AndSize(*arguments.add(1), &mut length);
+            if data.is_null() {
+                return Err(Raised);
+            }
+            let text = core::slice::from_raw_parts(data.cast::<u8>(), length as usize);
+            let level = match level {
+                0..=3 => Level::Error,
+                4 => Level::Warning,
+                5 | 6 => Level::Info,
+                _ => Level::Debug,
+            };
+            for line in text.split(|&c| c == b'\n').filter(|line| !line.is_empty()) {
+                super::runtime::log_bytes(level, line);
+            }
+            ffi::Py_INCREF(ffi::Py_None());
+            Owned::from_new(ffi::Py_None())
+        }
+    })
+}

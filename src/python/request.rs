@@ -1,0 +1,232 @@
+//! What the request of a thread means to the Python layer: where its log lines go, and who may use
+//! its exchange.
+//!
+//! An application may hand `wsgi.input` or `wsgi.errors` to threads of its own. A [`Lease`] lets
+//! one thread at a time use the exchange, and lets the request end only when no other is using it.
+
+use core::cell::{Cell, RefCell};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::attach::Attached;
+use super::raise::{Kind, Result, raise};
+use crate::exchange::{Exchange, Level};
+
+thread_local! {
+    static CURRENT: Cell<*const RequestCore> = const { Cell::new(core::ptr::null()) };
+    /// Something with one address per thread.
+    static THREAD: u8 = const { 0 };
+}
+
+fn this_thread() -> usize {
+    THREAD.with(|mark| core::ptr::from_ref(mark) as usize)
+}
+
+/// The request that a thread serves. Lives on that thread's stack from before its application is
+/// called until after; `end` makes sure that nobody uses it any more.
+pub struct RequestCore {
+    /// Valid while the core lives: [`RequestCore::new`] takes care.
+    exchange: *const dyn Exchange,
+    owner: usize,
+    lease: Lease,
+    /// A line of log text that has no end yet. Touched only while attached, never across a detach.
+    pub(super) line: RefCell<Vec<u8>>,
+}
+
+impl RequestCore {
+    /// Serves a request on the calling thread.
+    ///
+    /// # Safety
+    /// `exchange` outlives the core.
+    pub unsafe fn new(exchange: &dyn Exchange) -> Self {
+        // SAFETY: only the lifetime changes; the caller promises that it is long enough.
+        let exchange = unsafe {
+            core::mem::transmute::<*const (dyn Exchange + '_), *const (dyn Exchange + 'static)>(
+                core::ptr::from_ref(exchange),
+            )
+        };
+        RequestCore {
+            exchange,
+            owner: this_thread(),
+            lease: Lease::default(),
+            line: RefCell::default(),
+        }
+    }
+
+    /// Makes it the current request of this thread: `sys.stderr` follows it.
+    pub fn enter(&self) {
+        CURRENT.with(|current| current.set(self));
+    }
+
+    /// Waits until no other thread uses the exchange. The caller has cleared every pointer to the
+    /// core from the objects that the application was given, so no thread can begin to.
+    pub fn leave(&self, py: Attached) {
+        CURRENT.with(|current| current.set(core::ptr::null()));
+        super::log::flush_request(py, self);
+        if self.lease.shared.load(Ordering::Acquire) {
+            py.detached(|_| self.lease.wait_until_unused());
+        }
+    }
+
+    /// The right to use the exchange.
+    ///
+    /// # Errors
+    /// Raises RuntimeError if the request ended while the calling thread waited.
+    pub fn exchange(&self, py: Attached) -> Result<Leased<'_>> {
+        let foreign = this_thread() != self.owner;
+        if foreign {
+            self.lease.add_user();
+        }
+        if !self.lease.try_take() {
+            py.detached(|_| self.lease.take());
+        }
+        let leased = Leased {
+            core: self,
+            foreign,
+        };
+        if self.lease.ended.load(Ordering::Acquire) {
+            drop(leased);
+            return Err(raise(py, Kind::Runtime, "the request has ended"));
+        }
+        Ok(leased)
+    }
+
+    /// No thread shall begin to use the exchange from now on.
+    pub fn end(&self) {
+        self.lease.ended.store(true, Ordering::Release);
+    }
+
+    /// Logs a line for this request. Call it detached: a log may be a pipe that is full.
+    pub fn log(&self, level: Level, line: &[u8]) {
+        let foreign = this_thread() != self.owner || self.lease.held.load(Ordering::Acquire);
+        // SAFETY: the exchange outlives the core, and whoever has a reference to the core is the
+        // owner or counted as a user.
+        unsafe { (*self.exchange).log(level, foreign, line) }
+    }
+
+    /// Keeps the core alive for a thread that logs while it is detached.
+    pub(super) fn use_for_log(&self) -> Option<LogUse<'_>> {
+        (this_thread() != self.owner).then(|| {
+            self.lease.add_user();
+            LogUse(self)
+        })
+    }
+}
+
+/// The core of the request that this thread serves, if it serves one.
+///
+/// # Safety
+/// The reference must not outlive the attached period in which it was got, except for the thread
+/// that owns the request.
+pub(super) unsafe fn current<'a>() -> Option<&'a RequestCore> {
+    // SAFETY: set by `enter` and cleared by `leave` on this very thread.
+    CURRENT.with(|current| unsafe { current.get().as_ref() })
+}
+
+/// A foreign thread logs.
+pub(super) struct LogUse<'a>(&'a RequestCore);
+
+impl Drop for LogUse<'_> {
+    fn drop(&mut self) {
+        self.0.lease.give_back(false, true);
+    }
+}
+
+/// The exchange, for as long as this lives.
+pub struct Leased<'a> {
+    core: &'a RequestCore,
+    foreign: bool,
+}
+
+impl Deref for Leased<'_> {
+    type Target = dyn Exchange;
+
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: outlives the core (contract of `RequestCore::new`), which this borrows.
+        unsafe { &*self.core.exchange }
+    }
+}
+
+impl Drop for Leased<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let lease = &self.core.lease;
+        if self.foreign || lease.waiting.load(Ordering::SeqCst) > 0 {
+            lease.give_back(true, self.foreign);
+            return;
+        }
+        lease.held.store(false, Ordering::SeqCst);
+        // A thread that began to wait between the two lines has seen `held` cleared, or is seen
+        // here and told.
+        if lease.waiting.load(Ordering::SeqCst) > 0 {
+            lease.give_back(false, false);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Lease {
+    held: AtomicBool,
+    ended: AtomicBool,
+    /// Threads other than the owner that use the core or wait for the lease.
+    users: AtomicU32,
+    /// Whether there ever was one.
+    shared: AtomicBool,
+    /// Threads that wait for the lease.
+    waiting: AtomicU32,
+    mutex: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Lease {
+    #[cold]
+    fn add_user(&self) {
+        self.shared.store(true, Ordering::Release);
+        self.users.fetch_add(1, Ordering::AcqRel);
+    }
+
+    #[inline]
+    fn try_take(&self) -> bool {
+        self.held
+            .compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    #[cold]
+    fn take(&self) {
+        let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while !self.try_take() {
+            guard = self
+                .changed
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    #[cold]
+    fn give_back(&self, held: bool, user: bool) {
+        // Under the mutex, so that the owner cannot end the request before we are done with it.
+        let _guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        if held {
+            self.held.store(false, Ordering::SeqCst);
+        }
+        if user {
+            self.users.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.changed.notify_all();
+    }
+
+    #[cold]
+    fn wait_until_unused(&self) {
+        let mut guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.users.load(Ordering::Acquire) > 0 {
+            guard = self
+                .changed
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

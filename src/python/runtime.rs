@@ -1,0 +1,441 @@
+//! Python's life in this process: started once after the fork, ended once.
+
+use core::ffi::{CStr, c_int};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::{Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+use pyo3::ffi;
+
+use super::attach::{self, Attached};
+use super::gate::Gate;
+use super::interpreter::{self, Interpreter};
+use crate::exchange::Level;
+use crate::exchange::abi::{HashSeed, RuntimeOptions};
+use crate::messages;
+
+/// The interpreter that the gateway was built for: what Python takes itself for unless the
+/// configuration names another home.
+const EXECUTABLE: &str = env!("RWSGI_PYTHON_EXECUTABLE");
+
+/// [`RuntimeOptions`], owned.
+#[derive(Debug)]
+pub struct Options {
+    pub program_name: Option<Vec<u8>>,
+    pub home: Option<Vec<u8>>,
+    pub python_path: Vec<Vec<u8>>,
+    pub warnings: Vec<Vec<u8>>,
+    pub optimize: i32,
+    pub hash_seed: HashSeed,
+    pub hash_seed_value: u32,
+    pub dont_write_bytecode: bool,
+    pub restrict_stdin: bool,
+    pub restrict_stdout: bool,
+    pub restrict_signal: bool,
+    pub multithread: bool,
+    pub multiprocess: bool,
+    pub reserve_main: bool,
+    pub threads: u32,
+    pub processes: u32,
+    pub request_permits: u32,
+    pub server_version: [u32; 3],
+    pub server_description: Vec<u8>,
+    pub server_built: Vec<u8>,
+    pub mpm_name: Vec<u8>,
+}
+
+impl From<&RuntimeOptions<'_>> for Options {
+    fn from(options: &RuntimeOptions<'_>) -> Self {
+        let texts = |slice: &crate::exchange::Slice<'_, crate::exchange::Text<'_>>| {
+            slice.items().iter().map(|t| t.bytes().to_vec()).collect()
+        };
+        Options {
+            program_name: options.program_name.bytes().map(<[u8]>::to_vec),
+            home: options.home.bytes().map(<[u8]>::to_vec),
+            python_path: texts(&options.python_path),
+            warnings: texts(&options.warnings),
+            optimize: options.optimize,
+            hash_seed: options.hash_seed,
+            hash_seed_value: options.hash_seed_value,
+            dont_write_bytecode: options.dont_write_bytecode,
+            restrict_stdin: options.restrict_stdin,
+            restrict_stdout: options.restrict_stdout,
+            restrict_signal: options.restrict_signal,
+            multithread: options.multithread,
+            multiprocess: options.multiprocess,
+            reserve_main: options.reserve_main,
+            threads: options.threads,
+            processes: options.processes,
+            request_permits: options.request_permits,
+            server_version: options.server_version,
+            server_description: options.server_description.bytes().to_vec(),
+            server_built: options.server_built.bytes().to_vec(),
+            mpm_name: options.mpm_name.bytes().to_vec(),
+        }
+    }
+}
+
+/// Where lines go that belong to no request.
+pub type LogSink = Box<dyn Fn(Level, &[u8]) + Send + Sync>;
+
+/// Python in this process.
+pub struct Runtime {
+    log: LogSink,
+    /// How it was started.
+    pub options: Options,
+    /// Where new requests queue for the GIL.
+    pub gate: Gate,
+    main: OnceCell<&'static Interpreter>,
+    groups: RwLock<HashMap<Box<[u8]>, &'static Interpreter>>,
+    /// The next free slot; held while an interpreter is being made.
+    creating: Mutex<usize>,
+}
+
+static RUNTIME: OnceCell<Runtime> = OnceCell::new();
+
+/// The runtime, once [`start`] has been called.
+#[inline]
+pub fn runtime() -> Option<&'static Runtime> {
+    RUNTIME.get()
+}
+
+/// The main interpreter.
+///
+/// # Panics
+/// Before [`start`] has succeeded.
+pub(super) fn main_interpreter() -> &'static Interpreter {
+    RUNTIME
+        .get()
+        .and_then(|runtime| runtime.main.get())
+        .expect("Python has been started")
+}
+
+/// Logs a line that belongs to no request.
+pub fn log(level: Level, line: &str) {
+    log_bytes(level, line.as_bytes());
+}
+
+/// Logs a line that belongs to no request. Call it without the GIL where a log may block.
+pub fn log_bytes(level: Level, line: &[u8]) {
+    if let Some(runtime) = RUNTIME.get() {
+        (runtime.log)(level, line);
+    }
+}
+
+/// Starts Python in this process; to be called once, by the thread that will call [`stop`], which
+/// is not attached afterwards.
+///
+/// # Errors
+/// A text that says what went wrong; it has been logged.
+pub fn start(options: Options, log: LogSink) -> Result<(), String> {
+    let gate = Gate::new(options.request_permits);
+    let runtime = Runtime {
+        log,
+        options,
+        gate,
+        main: OnceCell::new(),
+        groups: RwLock::default(),
+        creating: Mutex::new(1),
+    };
+    if RUNTIME.set(runtime).is_err() {
+        return Err("Python has been started before".to_owned());
+    }
+    let runtime = RUNTIME.get().expect("set just now");
+    let signals = SavedSignals::new();
+    let result = initialise(runtime);
+    // `import signal` alone installs a handler for SIGINT; signals are the server's.
+    signals.restore();
+    if let Err(error) = &result {
+        self::log(
+            Level::Alert,
+            &format!(
+                "{}Python could not be started: {error}",
+                messages::PYTHON_START_FAILED
+            ),
+        );
+    }
+    result
+}
+
+fn initialise(runtime: &'static Runtime) -> Result<(), String> {
+    configure(&runtime.options)?;
+    // SAFETY: Python has just been initialised by this thread, which is attached to the main
+    // interpreter.
+    unsafe {
+        attach::adopt_first(ffi::PyThreadState_Get());
+        let built = Interpreter::build(ffi::PyInterpreterState_Get(), 0, runtime);
+        let result = match built {
+            Ok(main) => {
+                let _ = runtime.main.set(main);
+                if runtime.options.reserve_main {
+                    main.claim(Attached::assume(main), b"");
+                    runtime.register(b"", main);
+                }
+                Ok(())
+            }
+            Err(_) => Err(raised_text()),
+        };
+        ffi::PyEval_SaveThread();
+        result
+    }
+}
+
+/// The exception that is set, printed by Python itself: there is no prelude to format it.
+fn raised_text() -> String {
+    // SAFETY: attached, called when an exception is set; prints to the C stderr, the error log.
+    unsafe { ffi::PyErr_Print() };
+    "the interpreter could not be set up; the traceback is in the error log".to_owned()
+}
+
+fn configure(options: &Options) -> Result<(), String> {
+    // SAFETY: the configuration is initialised by CPython before use, freed on every path, and all
+    // strings are C strings that CPython copies.
+    unsafe {
+        let mut config: ffi::PyConfig = core::mem::zeroed();
+        ffi::PyConfig_InitPythonConfig(&mut config);
+        let result = fill(&mut config, options)
+            .and_then(|()| check(ffi::Py_InitializeFromConfig(&config)));
+        ffi::PyConfig_Clear(&mut config);
+        result
+    }
+}
+
+fn check(status: ffi::PyStatus) -> Result<(), String> {
+    // SAFETY: a status by value; its texts are static C strings or null.
+    unsafe {
+        if ffi::PyStatus_Exception(status) == 0 {
+            return Ok(());
+        }
+        if status.err_msg.is_null() {
+            return Err(format!("exit status {}", status.exitcode));
+        }
+        Err(CStr::from_ptr(status.err_msg).to_string_lossy().into_owned())
+    }
+}
+
+fn fill(config: &mut ffi::PyConfig, options: &Options) -> Result<(), String> {
+    config.parse_argv = 0;
+    config.install_signal_handlers = 0;
+    config.pathconfig_warnings = 0;
+    if options.optimize >= 0 {
+        config.optimization_level = options.optimize as c_int;
+    }
+    if options.dont_write_bytecode {
+        config.write_bytecode = 0;
+    }
+    match options.hash_seed {
+        HashSeed::Unset => {}
+        HashSeed::Random => config.use_hash_seed = 0,
+        HashSeed::Fixed => {
+            config.use_hash_seed = 1;
+            config.hash_seed = options.hash_seed_value.into();
+        }
+    }
+    let c_string = |text: &[u8]| CString::new(text).map_err(|_| "a NUL in a path".to_owned());
+    let executable = match &options.program_name {
+        Some(program) => c_string(program)?,
+        None => c_string(EXECUTABLE.as_bytes())?,
+    };
+    let target = &raw mut *config;
+    // SAFETY: the configuration is initialised; its fields take decoded copies.
+    unsafe {
+        check(ffi::PyConfig_SetBytesString(
+            target,
+            &raw mut (*target).program_name,
+            executable.as_ptr(),
+        ))?;
+        if let Some(home) = &options.home {
+            let home = c_string(home)?;
+            check(ffi::PyConfig_SetBytesString(
+                target,
+                &raw mut (*target).home,
+                home.as_ptr(),
+            ))?;
+        }
+        for warning in &options.warnings {
+            let warning = c_string(warning)?;
+            let wide = ffi::Py_DecodeLocale(warning.as_ptr(), core::ptr::null_mut());
+            if wide.is_null() {
+                return Err("WSGIPythonWarnings cannot be decoded".to_owned());
+            }
+            let status = ffi::PyWideStringList_Append(&raw mut (*target).warnoptions, wide);
+            ffi::PyMem_RawFree(wide.cast());
+            check(status)?;
+        }
+    }
+    Ok(())
+}
+
+/// The dispositions of all signals, to be put back after Python has imported `signal`.
+struct SavedSignals(Vec<(c_int, libc::sigaction)>);
+
+impl SavedSignals {
+    fn new() -> Self {
+        let mut saved = Vec::new();
+        for signal in 1..32 {
+            // SAFETY: plain data, filled by the call.
+            unsafe {
+                let mut action: libc::sigaction = core::mem::zeroed();
+                if libc::sigaction(signal, core::ptr::null(), &mut action) == 0 {
+                    saved.push((signal, action));
+                }
+            }
+        }
+        SavedSignals(saved)
+    }
+
+    fn restore(&self) {
+        for (signal, action) in &self.0 {
+            // SAFETY: an action that was in force before.
+            unsafe { libc::sigaction(*signal, action, core::ptr::null_mut()) };
+        }
+    }
+}
+
+impl Runtime {
+    /// The interpreter of an application group, made on first use. The calling thread is not
+    /// attached.
+    ///
+    /// # Errors
+    /// None could be made; why has been logged.
+    #[inline]
+    pub fn interpreter(&self, group: &[u8]) -> Result<&'static Interpreter, ()> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&interpreter) = groups.get(group) {
+            return Ok(interpreter);
+        }
+        drop(groups);
+        self.create(group)
+    }
+
+    fn register(&self, group: &[u8], interpreter: &'static Interpreter) {
+        self.groups
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group.into(), interpreter);
+    }
+
+    #[cold]
+    fn create(&self, group: &[u8]) -> Result<&'static Interpreter, ()> {
+        // Taken only while not attached, and attached inside: never the other way round.
+        let mut next_slot = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .groups
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(group)
+            .copied();
+        if let Some(interpreter) = known {
+            return Ok(interpreter);
+        }
+        let main = *self.main.get().ok_or(())?;
+        if group.is_empty() || !main.is_claimed() {
+            let guard = attach::attach(main);
+            main.claim(guard.token(), group);
+            self.register(group, main);
+            return Ok(main);
+        }
+        match interpreter::create_sub_interpreter(self, main, *next_slot, group) {
+            Ok(interpreter) => {
+                *next_slot += 1;
+                self.register(group, interpreter);
+                log(
+                    Level::Info,
+                    &format!(
+                        "created {}",
+                        String::from_utf8_lossy(&interpreter.description())
+                    ),
+                );
+                Ok(interpreter)
+            }
+            Err(error) => {
+                log(
+                    Level::Error,
+                    &format!(
+                        "{}no interpreter for application group '{}': {error}",
+                        messages::INTERPRETER_FAILED,
+                        String::from_utf8_lossy(group)
+                    ),
+                );
+                Err(())
+            }
+        }
+    }
+
+    fn interpreters(&self) -> Vec<&'static Interpreter> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = groups.values().copied().collect();
+        all.extend(self.main.get());
+        all.sort_by_key(|interpreter| core::cmp::Reverse(interpreter.slot()));
+        all.dedup_by_key(|interpreter| interpreter.slot());
+        all
+    }
+}
+
+/// Runs exit handlers in every interpreter, the main one last, then keeps the GIL for ever.
+///
+/// The interpreters are not finalised: a native thread that comes back from a blocking call into
+/// a finalised interpreter aborts the process (up to 3.13), and a process that ends gives its
+/// memory back anyway. Since the GIL stays taken, no Python thread runs while the process unwinds.
+///
+/// Called by the thread that called [`start`]. If that thread is inside a request (prefork ends its
+/// children from a signal handler), nothing is done.
+pub fn stop(deadline: Duration) {
+    let Some(runtime) = RUNTIME.get() else {
+        return;
+    };
+    if runtime.main.get().is_none() || attach::thread_is_inside() {
+        return;
+    }
+    let watchdog = Watchdog::arm(deadline);
+    for interpreter in runtime.interpreters() {
+        let guard = attach::attach(interpreter);
+        interpreter.prelude().shut_down(guard.token());
+        if interpreter.slot() == 0 {
+            attach::stop();
+            guard.keep();
+        }
+    }
+    watchdog.disarm();
+}
+
+/// Ends the process when Python does not end in time.
+struct Watchdog(&'static (Mutex<bool>, Condvar));
+
+impl Watchdog {
+    fn arm(deadline: Duration) -> Watchdog {
+        let state: &'static (Mutex<bool>, Condvar) = Box::leak(Box::default());
+        let watch = move || {
+            let disarmed = state.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let (disarmed, _) = state
+                .1
+                .wait_timeout_while(disarmed, deadline, |disarmed| !*disarmed)
+                .unwrap_or_else(PoisonError::into_inner);
+            if !*disarmed {
+                log(
+                    Level::Warning,
+                    &format!(
+                        "{}Python did not end within {} s; the process ends without its exit \
+                         handlers",
+                        messages::STOP_TIMED_OUT,
+                        deadline.as_secs()
+                    ),
+                );
+                // SAFETY: ends the process at once; nothing is left to be unwound.
+                unsafe { libc::_exit(0) };
+            }
+        };
+        // Without a watchdog (no memory for a thread) the end may take longer, no more.
+        let _ = std::thread::Builder::new()
+            .name("rwsgi-watchdog".to_owned())
+            .spawn(watch);
+        Watchdog(state)
+    }
+
+    fn disarm(self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+}

@@ -1,0 +1,307 @@
+//! Script files: loaded once per interpreter, loaded anew when they change.
+//!
+//! A changed file that does not load leaves the old code serving (`WSGIReloadFailure Keep`), is
+//! reported once per change, and tried again at most once a second, since the cause may lie in a
+//! module that it imports.
+
+use core::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use pyo3::ffi;
+
+use super::attach::Attached;
+use super::exceptions;
+use super::object::{Owned, interned};
+use super::raise::{Raised, Result};
+use super::request::RequestCore;
+use crate::exchange::Target;
+use crate::messages;
+
+/// How long a broken file is left alone before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A script file in one interpreter. Touched only while attached to it.
+pub struct Script {
+    path: Box<[u8]>,
+    /// Held by the thread that loads. Never waited for while attached.
+    loading: Mutex<()>,
+    loaded: RefCell<Option<Rc<Loaded>>>,
+    failure: Cell<Option<Failure>>,
+    /// What the WSGI server keeps per script.
+    pub wsgi: crate::wsgi::ScriptState,
+}
+
+/// The module that a version of the file gave.
+pub struct Loaded {
+    module: Owned,
+    mtime_us: i64,
+    /// The int that `__mtime__` was set to: usually still the same object.
+    mtime: Owned,
+}
+
+#[derive(Clone, Copy)]
+struct Failure {
+    mtime_us: i64,
+    at: Instant,
+    traceback: u64,
+}
+
+/// The script cannot be had; why has been logged.
+pub struct LoadFailed;
+
+/// Names that are looked up in every module.
+pub struct Names {
+    mtime: Owned,
+    reload_required: Owned,
+}
+
+impl Names {
+    /// Once per interpreter.
+    pub fn new(py: Attached) -> Result<Names> {
+        Ok(Names {
+            mtime: interned(py, "__mtime__")?,
+            reload_required: interned(py, "reload_required")?,
+        })
+    }
+}
+
+impl Loaded {
+    /// A global of the module, by name.
+    pub fn global(&self, py: Attached, name: &Owned) -> Result<Option<Owned>> {
+        // SAFETY: a live module has a dict, from which the value is borrowed.
+        unsafe {
+            let globals = ffi::PyModule_GetDict(self.module.as_ptr());
+            let found = ffi::PyDict_GetItemWithError(globals, name.as_ptr());
+            if found.is_null() {
+                if super::raise::is_raised(py) {
+                    return Err(Raised);
+                }
+                return Ok(None);
+            }
+            Ok(Some(Owned::from_borrowed(py, found)))
+        }
+    }
+
+    /// Whether `__mtime__` is still what it was set to; applications force a reload by removing it.
+    fn has_its_mtime(&self, py: Attached, names: &Names) -> bool {
+        match self.global(py, &names.mtime) {
+            Ok(Some(mtime)) if mtime.as_ptr() == self.mtime.as_ptr() => true,
+            Ok(Some(mtime)) => {
+                // SAFETY: a live object; an error only means "no int".
+                let value = unsafe { ffi::PyLong_AsLongLong(mtime.as_ptr()) };
+                if super::raise::is_raised(py) {
+                    Raised.clear(py);
+                    return false;
+                }
+                value == self.mtime_us
+            }
+            Ok(None) => false,
+            Err(raised) => {
+                raised.clear(py);
+                false
+            }
+        }
+    }
+}
+
+/// The script at `path` in the attached interpreter, not necessarily loaded.
+#[inline]
+pub fn script(py: Attached, path: &[u8]) -> Rc<Script> {
+    let mut scripts = py.interpreter().scripts.borrow_mut();
+    if let Some(script) = scripts.get(path) {
+        return Rc::clone(script);
+    }
+    let script = Rc::new(Script {
+        path: path.into(),
+        loading: Mutex::new(()),
+        loaded: RefCell::new(None),
+        failure: Cell::new(None),
+        wsgi: crate::wsgi::ScriptState::default(),
+    });
+    scripts.insert(path.into(), Rc::clone(&script));
+    script
+}
+
+impl Script {
+    /// The module to answer a request with, loaded or loaded anew where that is due.
+    ///
+    /// # Errors
+    /// The script does not load and there is no old code, or it may not be used.
+    #[inline]
+    pub fn module(
+        &self,
+        py: Attached,
+        names: &Names,
+        core: &RequestCore,
+        target: &Target<'_>,
+    ) -> core::result::Result<Rc<Loaded>, LoadFailed> {
+        let loaded = self.loaded.borrow().clone();
+        match loaded {
+            Some(loaded) if !self.is_stale(py, names, core, target, &loaded) => Ok(loaded),
+            Some(loaded) => self.reload(py, core, target, loaded),
+            None => self.load_first(py, core, target),
+        }
+    }
+
+    #[inline]
+    fn is_stale(
+        &self,
+        py: Attached,
+        names: &Names,
+        core: &RequestCore,
+        target: &Target<'_>,
+        loaded: &Loaded,
+    ) -> bool {
+        if !target.reloading {
+            return false;
+        }
+        loaded.mtime_us != target.mtime_us
+            || !loaded.has_its_mtime(py, names)
+            || self.reload_required(py, names, core, target, loaded)
+    }
+
+    /// Asks the module's own `reload_required(resource)`, if it has one.
+    fn reload_required(
+        &self,
+        py: Attached,
+        names: &Names,
+        core: &RequestCore,
+        target: &Target<'_>,
+        loaded: &Loaded,
+    ) -> bool {
+        let Ok(Some(function)) = loaded.global(py, &names.reload_required) else {
+            return false;
+        };
+        let answer = || -> Result<bool> {
+            let resource = super::object::file_system_text(py, target.resource.bytes())?;
+            // SAFETY: live objects of the attached interpreter.
+            unsafe {
+                let answer = Owned::from_new(ffi::PyObject_CallFunctionObjArgs(
+                    function.as_ptr(),
+                    resource.as_ptr(),
+                    core::ptr::null_mut::<ffi::PyObject>(),
+                ))?;
+                match ffi::PyObject_IsTrue(answer.as_ptr()) {
+                    -1 => Err(Raised),
+                    truth => Ok(truth == 1),
+                }
+            }
+        };
+        answer().unwrap_or_else(|raised| {
+            let exception = raised.take(py);
+            let code = messages::RELOAD_REQUIRED_FAILED;
+            let what = "reload_required raised, the script is not reloaded";
+            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            false
+        })
+    }
+
+    #[cold]
+    fn load_first(
+        &self,
+        py: Attached,
+        core: &RequestCore,
+        target: &Target<'_>,
+    ) -> core::result::Result<Rc<Loaded>, LoadFailed> {
+        let _loading = self.wait_for_turn(py);
+        if let Some(loaded) = self.loaded.borrow().clone() {
+            return Ok(loaded);
+        }
+        self.load(py, target).map_err(|raised| {
+            let exception = raised.take(py);
+            let code = messages::SCRIPT_FAILED;
+            let what = "the script could not be loaded";
+            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            LoadFailed
+        })
+    }
+
+    #[cold]
+    fn reload(
+        &self,
+        py: Attached,
+        core: &RequestCore,
+        target: &Target<'_>,
+        old: Rc<Loaded>,
+    ) -> core::result::Result<Rc<Loaded>, LoadFailed> {
+        let keep = target.keep_on_failure;
+        let unchanged = |failure: &Failure| failure.mtime_us == target.mtime_us;
+        let failure = self.failure.get();
+        if keep && failure.is_some_and(|f| unchanged(&f) && f.at.elapsed() < RETRY) {
+            return Ok(old);
+        }
+        // The request that notices the change waits for the new code, the others go on with the
+        // old; without an old version that may be used, all wait.
+        let _loading = if keep {
+            match self.loading.try_lock() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Ok(old),
+            }
+        } else {
+            self.wait_for_turn(py)
+        };
+        if let Some(newer) = self.loaded.borrow().clone()
+            && !Rc::ptr_eq(&newer, &old)
+            && newer.mtime_us == target.mtime_us
+        {
+            return Ok(newer);
+        }
+        let raised = match self.load(py, target) {
+            Ok(loaded) => return Ok(loaded),
+            Err(raised) => raised,
+        };
+        let exception = raised.take(py);
+        if !keep {
+            let code = messages::SCRIPT_FAILED;
+            let what = "the changed script could not be loaded";
+            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            return Err(LoadFailed);
+        }
+        let traceback = self.digest(py, &exception);
+        let reported = failure.is_some_and(|f| unchanged(&f) && f.traceback == traceback);
+        self.failure.set(Some(Failure {
+            mtime_us: target.mtime_us,
+            at: Instant::now(),
+            traceback,
+        }));
+        if !reported {
+            let code = messages::RELOAD_FAILED;
+            let what = "the changed script could not be loaded, the old code goes on serving";
+            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+        }
+        Ok(old)
+    }
+
+    /// Waits, detached, until no other thread loads this script.
+    fn wait_for_turn(&self, py: Attached) -> MutexGuard<'_, ()> {
+        py.detached(|_| self.loading.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn load(&self, py: Attached, target: &Target<'_>) -> Result<Rc<Loaded>> {
+        let prelude = py.interpreter().prelude();
+        let module = prelude.load_script(py, &self.path, target.mtime_us)?;
+        let loaded = Rc::new(Loaded {
+            mtime: super::object::int(py, target.mtime_us)?,
+            module,
+            mtime_us: target.mtime_us,
+        });
+        let old = self.loaded.replace(Some(Rc::clone(&loaded)));
+        self.failure.set(None);
+        // Its end may run application code, so not while the cell is borrowed.
+        drop(old);
+        Ok(loaded)
+    }
+
+    fn digest(&self, py: Attached, exception: &Owned) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match py.interpreter().prelude().format_exception(py, exception) {
+            Ok(lines) => lines.hash(&mut hasher),
+            Err(raised) => raised.clear(py),
+        }
+        hasher.finish()
+    }
+}

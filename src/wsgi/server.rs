@@ -1,0 +1,271 @@
+//! One request, from its head to the end of its response.
+
+use pyo3::ffi;
+
+use super::environ::{Headers, Template};
+use super::request::RequestState;
+use super::response::{self, Rest};
+use super::{input, start_response};
+use crate::exchange::abi::outcome;
+use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target};
+use crate::messages;
+use crate::python::attach::{self, Attached};
+use crate::python::exceptions;
+use crate::python::interpreter::Interpreter;
+use crate::python::object::Owned;
+use crate::python::raise::Result;
+use crate::python::runtime::Runtime;
+use crate::python::{log, script};
+
+/// How the part of the request that needs Python ended.
+enum Served {
+    /// What is left to send.
+    Rest(Rest),
+    /// Nothing was sent: the server shall answer with this status.
+    Status(u16),
+    /// Something was sent: the client must see that it is cut.
+    Cut,
+}
+
+/// Serves one request on the calling thread, which is not attached. Returns an
+/// [`outcome`](crate::exchange::abi::outcome).
+pub fn serve(
+    runtime: &Runtime,
+    exchange: &dyn Exchange,
+    head: &RequestHead<'_>,
+    target: &Target<'_>,
+) -> i32 {
+    let Ok(interpreter) = runtime.interpreter(head.site.application_group.bytes()) else {
+        return 500;
+    };
+    let headers = Headers::scan(head);
+    let served = {
+        let permit = runtime.gate.enter();
+        let guard = attach::attach(interpreter);
+        drop(permit);
+        serve_attached(guard.token(), exchange, head, target, &headers)
+    };
+    finish(exchange, served)
+}
+
+/// What can be done without Python: the last write, in one go with the end of the response.
+fn finish(exchange: &dyn Exchange, served: Served) -> i32 {
+    let may_block = MayBlock::detached();
+    match served {
+        Served::Rest(Rest::Nothing) => outcome::DONE,
+        Served::Rest(Rest::SendEnd) => match exchange.send(Send::End, &may_block) {
+            Ok(()) => outcome::DONE,
+            Err(_) => outcome::CUT,
+        },
+        Served::Rest(Rest::Abort) => {
+            // The head and what there is must have left before the end is refused.
+            if exchange.send(Send::Flush, &may_block).is_ok() {
+                exchange.abort(&may_block);
+            }
+            outcome::CUT
+        }
+        Served::Cut => {
+            exchange.abort(&may_block);
+            outcome::CUT
+        }
+        Served::Rest(Rest::Gone) => outcome::CUT,
+        Served::Status(status) => status.into(),
+    }
+}
+
+/// The objects that an application gets for one request. When they are dropped, whatever the way
+/// out, they are cut off from the request, and nobody else uses its exchange any more.
+struct Handed<'r> {
+    py: Attached,
+    request: &'r RequestState,
+    start_response: Owned,
+    input: Owned,
+    errors: Owned,
+}
+
+impl<'r> Handed<'r> {
+    fn new(py: Attached, request: &'r RequestState) -> Result<Handed<'r>> {
+        // SAFETY: each is ended by our Drop, before the request goes; on an early return the
+        // objects made so far have one reference, here, and are gone at once.
+        unsafe {
+            Ok(Handed {
+                py,
+                request,
+                start_response: start_response::new(py, request)?,
+                input: input::new(py, request)?,
+                errors: log::for_request(py, &request.core)?,
+            })
+        }
+    }
+}
+
+impl Drop for Handed<'_> {
+    fn drop(&mut self) {
+        self.request.core.end();
+        // SAFETY: made by the respective constructors, above.
+        unsafe {
+            start_response::end(self.py, &self.start_response);
+            input::end(self.py, &self.input);
+            log::end(self.py, &self.errors);
+        }
+        self.request.core.leave(self.py);
+    }
+}
+
+fn serve_attached(
+    py: Attached,
+    exchange: &dyn Exchange,
+    head: &RequestHead<'_>,
+    target: &Target<'_>,
+    headers: &Headers<'_>,
+) -> Served {
+    // SAFETY: the exchange outlives this call, and the state does not.
+    let request = unsafe { RequestState::new(exchange, head.method.bytes() == b"HEAD") };
+    request.core.enter();
+    let handed = match Handed::new(py, &request) {
+        Ok(handed) => handed,
+        Err(raised) => {
+            raised.clear(py);
+            request.core.leave(py);
+            return Served::Status(500);
+        }
+    };
+    let served = run(py, &request, &handed, head, target, headers);
+    drop(handed);
+    served
+}
+
+fn run(
+    py: Attached,
+    request: &RequestState,
+    handed: &Handed<'_>,
+    head: &RequestHead<'_>,
+    target: &Target<'_>,
+    headers: &Headers<'_>,
+) -> Served {
+    let interpreter: &Interpreter = py.interpreter();
+    let state = interpreter.wsgi();
+    let path = target.script.bytes();
+    let script = script::script(py, path);
+    let Ok(module) = script.module(py, &state.names, &request.core, target) else {
+        return Served::Status(500);
+    };
+    let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {
+        let template = script.wsgi.template(py, state, head)?;
+        let application = module.global(py, &template.callable)?;
+        Ok((template, application))
+    };
+    let (template, application) = match prepared() {
+        Ok(prepared) => prepared,
+        Err(raised) => return failed(py, request, raised.take(py), path),
+    };
+    let Some(application) = application else {
+        request.log(
+            py,
+            Level::Error,
+            &format!(
+                "{}script '{}' has no callable '{}'; define it or name another with \
+                 WSGICallableObject",
+                messages::NO_CALLABLE,
+                String::from_utf8_lossy(path),
+                String::from_utf8_lossy(head.site.callable_object.bytes()),
+            ),
+        );
+        return Served::Status(500);
+    };
+    let called = template
+        .environ(py, state, head, headers, &handed.input, &handed.errors)
+        .and_then(|environ| call(&application, &environ, &handed.start_response));
+    let result = match called {
+        Ok(result) => result,
+        Err(raised) => return failed(py, request, raised.take(py), path),
+    };
+    let sent = response::send(py, request, &result);
+    // Taken before close() runs, which may raise and clear.
+    let sent = sent.map_err(|raised| raised.take(py));
+    response::close(py, request, &result, path);
+    match sent {
+        Ok(rest) => {
+            report_missing(py, request, &rest, path);
+            Served::Rest(rest)
+        }
+        Err(exception) => failed(py, request, exception, path),
+    }
+}
+
+/// `application(environ, start_response)`.
+fn call(application: &Owned, environ: &Owned, start_response: &Owned) -> Result<Owned> {
+    let arguments = [
+        core::ptr::null_mut(),
+        environ.as_ptr(),
+        start_response.as_ptr(),
+    ];
+    // SAFETY: two live arguments, and a free place before them that a bound method may use.
+    unsafe {
+        Owned::from_new(ffi::PyObject_Vectorcall(
+            application.as_ptr(),
+            arguments.as_ptr().add(1),
+            2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            core::ptr::null_mut(),
+        ))
+    }
+}
+
+#[cold]
+fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8]) -> Served {
+    if let Some(status) = request.body.failure() {
+        // The client's doing: no traceback for it, and its own status.
+        request.log(
+            py,
+            Level::Info,
+            &format!(
+                "{}the request body could not be read ({status}), and the application did not \
+                 handle that",
+                messages::BODY_READ_FAILED
+            ),
+        );
+        return after_failure(request, status);
+    }
+    let (code, what) = if exceptions::is_system_exit(py, &exception) {
+        (
+            messages::APPLICATION_EXITED,
+            "SystemExit was raised and is ignored",
+        )
+    } else if !request.response.started.get() {
+        (messages::APPLICATION_RAISED, "the application failed")
+    } else if request.response.head_sent.get() {
+        (
+            messages::RESPONSE_CUT,
+            "the application failed after the response had begun, which is cut short",
+        )
+    } else {
+        (messages::APPLICATION_RAISED, "the application failed")
+    };
+    exceptions::log_for_request(py, &request.core, code, what, script, &exception);
+    after_failure(request, 500)
+}
+
+fn after_failure(request: &RequestState, status: u16) -> Served {
+    if request.response.client_gone.get() {
+        Served::Rest(Rest::Gone)
+    } else if request.response.head_sent.get() {
+        Served::Cut
+    } else {
+        Served::Status(status)
+    }
+}
+
+fn report_missing(py: Attached, request: &RequestState, rest: &Rest, script: &[u8]) {
+    if let (Rest::Abort, Some((declared, sent))) = (rest, request.response.missing()) {
+        request.log(
+            py,
+            Level::Error,
+            &format!(
+                "{}script '{}' declared Content-Length {declared} but gave {sent} bytes; the \
+                 response is cut short",
+                messages::RESPONSE_TOO_SHORT,
+                String::from_utf8_lossy(script),
+            ),
+        );
+    }
+}

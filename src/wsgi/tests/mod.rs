@@ -1,0 +1,188 @@
+//! The whole WSGI server against a real interpreter, over an exchange in memory.
+
+mod cases;
+mod memory_exchange;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, Once};
+
+use memory_exchange::{MemoryExchange, Recorded};
+
+use super::server;
+use crate::exchange::abi::HashSeed;
+use crate::exchange::{Authorization, Level, Opt, Pair, RequestHead, Site, Slice, Target, Text};
+use crate::python::runtime::{self, Options};
+
+/// Lines that went to the process log.
+static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn start_python() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let options = Options {
+            program_name: None,
+            home: None,
+            python_path: Vec::new(),
+            warnings: Vec::new(),
+            optimize: -1,
+            hash_seed: HashSeed::Unset,
+            hash_seed_value: 0,
+            dont_write_bytecode: true,
+            restrict_stdin: false,
+            restrict_stdout: false,
+            restrict_signal: true,
+            multithread: true,
+            multiprocess: false,
+            reserve_main: false,
+            threads: 4,
+            processes: 1,
+            request_permits: 2,
+            server_version: [2, 4, 0],
+            server_description: b"test".to_vec(),
+            server_built: b"today".to_vec(),
+            mpm_name: b"none".to_vec(),
+        };
+        let log = |_: Level, line: &[u8]| {
+            PROCESS_LOG
+                .lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(line).into_owned());
+        };
+        runtime::start(options, Box::new(log)).expect("Python starts");
+    });
+}
+
+/// A script file in a directory of its own.
+struct App {
+    path: PathBuf,
+    mtime_us: i64,
+    group: &'static str,
+}
+
+impl App {
+    fn new(source: &str) -> App {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        start_python();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rwsgi-test-{}-{number}.wsgi", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, source).unwrap();
+        App {
+            path,
+            mtime_us: 1,
+            group: "main",
+        }
+    }
+
+    /// Replaces the source; the file is newer then.
+    fn change(&mut self, source: &str) {
+        std::fs::write(&self.path, source).unwrap();
+        self.mtime_us += 1;
+    }
+
+    fn get(&self) -> Recorded {
+        self.call(Call::default())
+    }
+
+    fn call(&self, call: Call<'_>) -> Recorded {
+        let exchange = MemoryExchange::new(call.body, call.gone_after);
+        let path = self.path.to_str().unwrap();
+        let headers: Vec<_> = call.headers.iter().map(pair).collect();
+        let variables: Vec<_> = call.variables.iter().map(pair).collect();
+        let head = RequestHead {
+            site: Site {
+                server_software: "test/1".into(),
+                server_name: call.server_name.into(),
+                server_addr: "127.0.0.1".into(),
+                server_port: "80".into(),
+                server_admin: Opt::NONE,
+                document_root: "/srv".into(),
+                context_prefix: Opt::new(Some(b"")),
+                context_document_root: Opt::new(Some(b"/srv")),
+                request_scheme: "http".into(),
+                script_filename: path.into(),
+                process_group: Text::EMPTY,
+                application_group: self.group.into(),
+                callable_object: call.callable.into(),
+                request_handler: "wsgi-script".into(),
+                listener_host: Text::EMPTY,
+                listener_port: "80".into(),
+            },
+            method: call.method.into(),
+            request_uri: call.request_uri.into(),
+            script_name: call.script_name.into(),
+            path_info: call.path_info.into(),
+            query_string: call.query_string.into(),
+            protocol: "HTTP/1.1".into(),
+            remote_addr: "192.0.2.7".into(),
+            remote_port: 40_000,
+            https: call.https,
+            authorization: Authorization::Hidden,
+            request_time_us: 1_500_000,
+            request_id: Opt::NONE,
+            connection_id: Opt::NONE,
+            headers: Slice::new(&headers),
+            variables: Slice::new(&variables),
+        };
+        let target = Target {
+            script: path.into(),
+            mtime_us: self.mtime_us,
+            resource: path.into(),
+            reloading: true,
+            keep_on_failure: call.keep_on_failure,
+        };
+        let outcome = server::serve(runtime::runtime().unwrap(), &exchange, &head, &target);
+        exchange.recorded(outcome)
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn pair<'a>(pair: &(&'a str, &'a str)) -> Pair<'a> {
+    Pair {
+        name: pair.0.into(),
+        value: pair.1.into(),
+    }
+}
+
+/// What a test asks for.
+struct Call<'a> {
+    method: &'a str,
+    callable: &'a str,
+    server_name: &'a str,
+    script_name: &'a str,
+    path_info: &'a str,
+    request_uri: &'a str,
+    query_string: &'a str,
+    https: bool,
+    headers: &'a [(&'a str, &'a str)],
+    variables: &'a [(&'a str, &'a str)],
+    body: memory_exchange::RequestBody<'a>,
+    gone_after: Option<usize>,
+    keep_on_failure: bool,
+}
+
+impl Default for Call<'_> {
+    fn default() -> Self {
+        Call {
+            method: "GET",
+            callable: "application",
+            server_name: "localhost",
+            script_name: "",
+            path_info: "/",
+            request_uri: "/",
+            query_string: "",
+            https: false,
+            headers: &[],
+            variables: &[],
+            body: memory_exchange::RequestBody::default(),
+            gone_after: None,
+            keep_on_failure: true,
+        }
+    }
+}
