@@ -225,11 +225,45 @@ mod httpd {
                  LIBCLANG_PATH to the directory of libclang.so.",
             ),
         };
-        check_version(&bindings.to_string());
-        let output = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join("httpd_bindings.rs");
-        if let Err(error) = bindings.write_to_file(&output) {
-            fail(&format!("{} cannot be written: {error}", output.display()));
+        let text = bindings.to_string();
+        check_version(&text);
+        write("httpd_bindings.rs", &text);
+        write("httpd_stand_ins.rs", &stand_ins(&text));
+    }
+
+    fn write(name: &str, text: &str) {
+        let path = PathBuf::from(env::var_os("OUT_DIR").unwrap()).join(name);
+        if let Err(error) = std::fs::write(&path, text) {
+            fail(&format!("{} cannot be written: {error}", path.display()));
         }
+    }
+
+    /// Definitions of httpd's and APR's symbols for unit tests, which run without httpd: a call
+    /// ends the test run.
+    fn stand_ins(bindings: &str) -> String {
+        let name = |line: &str, keyword: &str, end: char| {
+            let rest = line.trim_start().strip_prefix(keyword)?;
+            Some(rest.split(end).next().unwrap_or(rest).to_owned())
+        };
+        let mut text = String::new();
+        let mut foreign = false;
+        for line in bindings.lines() {
+            if line.starts_with("unsafe extern \"C\"") || line.starts_with("extern \"C\"") {
+                foreign = true;
+            } else if line.starts_with('}') {
+                foreign = false;
+            } else if let Some(name) = name(line, "pub fn ", '(').filter(|_| foreign) {
+                // The shim is linked into tests as well.
+                if !name.starts_with("rwsgi_") {
+                    text += &format!(
+                        "#[unsafe(no_mangle)]\nextern \"C\" fn {name}() {{ no_httpd(\"{name}\") }}\n"
+                    );
+                }
+            } else if let Some(name) = name(line, "pub static ", ':').filter(|_| foreign) {
+                text += &format!("#[unsafe(no_mangle)]\nstatic {name}: u8 = 0;\n");
+            }
+        }
+        text
     }
 
     /// Refuses headers of an httpd that is too old.

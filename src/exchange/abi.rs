@@ -188,7 +188,8 @@ pub struct ExchangeTable {
     pub size: u32,
     /// [`read`](super::Exchange::read) into `capacity` bytes; see [`read`] for negative results.
     /// `wait` is 1 if the call may block.
-    pub read: unsafe extern "C" fn(*mut c_void, buffer: *mut u8, capacity: usize, wait: u8) -> isize,
+    pub read:
+        unsafe extern "C" fn(*mut c_void, buffer: *mut u8, capacity: usize, wait: u8) -> isize,
     /// [`start`](super::Exchange::start).
     pub start: unsafe extern "C" fn(*mut c_void, *const ResponseHead<'_>),
     /// [`append`](super::Exchange::append) when `copy` is not 0, else

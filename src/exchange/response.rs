@@ -160,9 +160,7 @@ pub fn check_field(name: &[u8], value: &[u8]) -> Result<(), FieldError> {
 
 /// Whether there is a control character other than TAB; a loop that the compiler vectorises.
 fn has_control(value: &[u8]) -> bool {
-    value
-        .iter()
-        .fold(false, |found, &c| found | is_control(c))
+    value.iter().fold(false, |found, &c| found | is_control(c))
 }
 
 /// Parses a Content-Length value: decimal digits, surrounding blanks allowed.
@@ -221,7 +219,15 @@ mod tests {
     fn content_lengths() {
         assert_eq!(parse_content_length(b"0"), Some(0));
         assert_eq!(parse_content_length(b" 13 "), Some(13));
-        for bad in [&b""[..], b"-1", b"+1", b"1,2", b"0x1", b"1 2", b"9999999999999999999"] {
+        for bad in [
+            &b""[..],
+            b"-1",
+            b"+1",
+            b"1,2",
+            b"0x1",
+            b"1 2",
+            b"9999999999999999999",
+        ] {
             assert_eq!(parse_content_length(bad), None);
         }
     }

@@ -120,7 +120,13 @@ impl Drop for States {
     fn drop(&mut self) {
         // The main interpreter's, slot 0, goes last: up to 3.11 it is the one that
         // PyGILState_Ensure finds.
-        for &state in self.0.borrow().iter().rev().filter(|state| !state.is_null()) {
+        for &state in self
+            .0
+            .borrow()
+            .iter()
+            .rev()
+            .filter(|state| !state.is_null())
+        {
             if STOPPED.load(Ordering::Acquire) {
                 return;
             }

@@ -74,7 +74,9 @@ impl Interpreter {
         let _ = interpreter.types.set(types);
         let _ = interpreter.prelude.set(Prelude::load(py)?);
         interpreter.prelude().install(py, runtime)?;
-        let _ = interpreter.wsgi.set(crate::wsgi::State::build(py, runtime)?);
+        let _ = interpreter
+            .wsgi
+            .set(crate::wsgi::State::build(py, runtime)?);
         Ok(interpreter)
     }
 
@@ -123,9 +125,7 @@ impl Interpreter {
         let group = self.group.get().map_or(&b""[..], |group| group);
         match (self.slot, group) {
             (0, b"") => b"main interpreter, embedded mode".to_vec(),
-            (0, group) => {
-                [b"main interpreter, group '", group, b"', embedded mode"].concat()
-            }
+            (0, group) => [b"main interpreter, group '", group, b"', embedded mode"].concat(),
             (_, group) => [b"sub-interpreter '", group, b"', embedded mode"].concat(),
         }
     }

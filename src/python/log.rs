@@ -399,7 +399,10 @@ mod tests {
     fn lines_are_complete_or_kept() {
         let mut buffer = Vec::new();
         assert!(add(&mut buffer, b"a").is_empty());
-        assert_eq!(add(&mut buffer, b"b\nc\n\nd"), [b"ab".to_vec(), b"c".to_vec()]);
+        assert_eq!(
+            add(&mut buffer, b"b\nc\n\nd"),
+            [b"ab".to_vec(), b"c".to_vec()]
+        );
         assert_eq!(buffer, b"d");
         assert_eq!(add(&mut buffer, b"\n"), [b"d".to_vec()]);
         assert!(buffer.is_empty());

@@ -151,10 +151,8 @@ pub fn file_system_text(py: Attached, bytes: &[u8]) -> Result<Owned> {
 pub fn interned(_py: Attached, text: &str) -> Result<Owned> {
     // SAFETY: pointer and length of a str; interning replaces the reference by an equal one.
     unsafe {
-        let mut pointer = ffi::PyUnicode_FromStringAndSize(
-            text.as_ptr().cast(),
-            text.len() as ffi::Py_ssize_t,
-        );
+        let mut pointer =
+            ffi::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as ffi::Py_ssize_t);
         if !pointer.is_null() {
             ffi::PyUnicode_InternInPlace(&mut pointer);
         }
@@ -206,11 +204,7 @@ pub fn tuple<const N: usize>(_py: Attached, items: [Owned; N]) -> Result<Owned> 
     unsafe {
         let tuple = Owned::from_new(ffi::PyTuple_New(N as ffi::Py_ssize_t))?;
         for (index, item) in items.into_iter().enumerate() {
-            ffi::PyTuple_SET_ITEM(
-                tuple.as_ptr(),
-                index as ffi::Py_ssize_t,
-                item.into_ptr(),
-            );
+            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), index as ffi::Py_ssize_t, item.into_ptr());
         }
         Ok(tuple)
     }

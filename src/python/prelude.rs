@@ -49,7 +49,8 @@ impl Prelude {
                 namespace.as_ptr(),
                 namespace.as_ptr(),
             ))?);
-            let file_wrapper = ffi::PyDict_GetItemString(namespace.as_ptr(), c"FileWrapper".as_ptr());
+            let file_wrapper =
+                ffi::PyDict_GetItemString(namespace.as_ptr(), c"FileWrapper".as_ptr());
             let file_wrapper = if file_wrapper.is_null() {
                 return Err(Raised);
             } else {
@@ -63,7 +64,12 @@ impl Prelude {
     }
 
     /// Calls a function of the prelude.
-    fn call<const N: usize>(&self, py: Attached, name: &CStr, arguments: [Owned; N]) -> Result<Owned> {
+    fn call<const N: usize>(
+        &self,
+        py: Attached,
+        name: &CStr,
+        arguments: [Owned; N],
+    ) -> Result<Owned> {
         // SAFETY: our own dict and C string; the result is borrowed from the dict.
         let function = unsafe { ffi::PyDict_GetItemString(self.namespace.as_ptr(), name.as_ptr()) };
         debug_assert!(!function.is_null(), "the prelude has no {name:?}");
@@ -189,9 +195,7 @@ impl Prelude {
         // SAFETY: the prelude returns a list of bytes.
         unsafe {
             Ok((0..ffi::PyList_GET_SIZE(lines.as_ptr()))
-                .map(|index| {
-                    object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec()
-                })
+                .map(|index| object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec())
                 .collect())
         }
     }

@@ -195,8 +195,8 @@ fn configure(options: &Options) -> Result<(), String> {
     unsafe {
         let mut config: ffi::PyConfig = core::mem::zeroed();
         ffi::PyConfig_InitPythonConfig(&mut config);
-        let result = fill(&mut config, options)
-            .and_then(|()| check(ffi::Py_InitializeFromConfig(&config)));
+        let result =
+            fill(&mut config, options).and_then(|()| check(ffi::Py_InitializeFromConfig(&config)));
         ffi::PyConfig_Clear(&mut config);
         result
     }
@@ -211,7 +211,9 @@ fn check(status: ffi::PyStatus) -> Result<(), String> {
         if status.err_msg.is_null() {
             return Err(format!("exit status {}", status.exitcode));
         }
-        Err(CStr::from_ptr(status.err_msg).to_string_lossy().into_owned())
+        Err(CStr::from_ptr(status.err_msg)
+            .to_string_lossy()
+            .into_owned())
     }
 }
 

@@ -251,8 +251,5 @@ impl Drop for Block {
 }
 
 unsafe extern "C" {
-    fn _PyBytes_Resize(
-        bytes: *mut *mut ffi::PyObject,
-        size: ffi::Py_ssize_t,
-    ) -> core::ffi::c_int;
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> core::ffi::c_int;
 }

@@ -259,9 +259,15 @@ impl Template {
         put(&keys.wsgi_input_terminated, boolean(py, true))?;
         let file_wrapper = &py.interpreter().prelude().file_wrapper;
         put(&keys.wsgi_file_wrapper, file_wrapper.clone_ref(py))?;
-        put(&keys.mod_wsgi_version, version(py, crate::MOD_WSGI_VERSION)?)?;
+        put(
+            &keys.mod_wsgi_version,
+            version(py, crate::MOD_WSGI_VERSION)?,
+        )?;
         let server = crate::python::runtime::runtime().map(|r| r.options.server_version);
-        put(&keys.apache_version, version(py, server.unwrap_or_default())?)?;
+        put(
+            &keys.apache_version,
+            version(py, server.unwrap_or_default())?,
+        )?;
         let pid = std::process::id().to_string();
         put(&keys.mod_wsgi_server_pid, latin1(py, pid.as_bytes())?)?;
         put(&keys.mod_wsgi_queue_start, float(py, 0.0)?)?;

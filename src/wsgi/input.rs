@@ -51,7 +51,11 @@ pub unsafe fn new(py: Attached, request: &RequestState) -> Result<Owned> {
 /// `input` was made by [`new`].
 pub unsafe fn end(_py: Attached, input: &Owned) {
     // SAFETY: by contract an instance of Input.
-    unsafe { (*input.as_ptr().cast::<Input>()).request.set(core::ptr::null()) }
+    unsafe {
+        (*input.as_ptr().cast::<Input>())
+            .request
+            .set(core::ptr::null())
+    }
 }
 
 static METHODS: Methods<5> = Methods([
@@ -140,7 +144,9 @@ unsafe extern "C" fn read_line(
     unsafe {
         method(object, "readline", |py, request| {
             let size = size(py, "readline", arguments, count)?;
-            request.body.read_line(py, &request.core.exchange(py)?, size)
+            request
+                .body
+                .read_line(py, &request.core.exchange(py)?, size)
         })
     }
 }
@@ -185,14 +191,20 @@ unsafe extern "C" fn close(
 
 unsafe extern "C" fn iter(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: tp_iter of Input.
-    unsafe { method(object, "__iter__", |py, _| Ok(Owned::from_borrowed(py, object))) }
+    unsafe {
+        method(object, "__iter__", |py, _| {
+            Ok(Owned::from_borrowed(py, object))
+        })
+    }
 }
 
 unsafe extern "C" fn next(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: tp_iternext of Input: null without an exception ends the iteration.
     unsafe {
         let line = method(object, "__next__", |py, request| {
-            request.body.read_line(py, &request.core.exchange(py)?, None)
+            request
+                .body
+                .read_line(py, &request.core.exchange(py)?, None)
         });
         if !line.is_null() && ffi::Py_SIZE(line) == 0 {
             ffi::Py_DECREF(line);

@@ -30,8 +30,10 @@ pub struct Progress {
     pub started: Cell<bool>,
     /// Something has been sent, so the head cannot change any more.
     pub head_sent: Cell<bool>,
-    /// The response may have a body: not so for 204 and 304, and for HEAD.
-    pub bodyless: Cell<bool>,
+    /// The method is HEAD.
+    pub head_request: bool,
+    /// The status, once `started`.
+    pub status: Cell<u16>,
     /// The declared Content-Length.
     pub declared: Cell<Option<u64>>,
     /// Body bytes handed on.
@@ -63,7 +65,9 @@ impl Progress {
     pub fn missing(&self) -> Option<(u64, u64)> {
         let declared = self.declared.get()?;
         let sent = self.sent.get();
-        (sent < declared && !self.bodyless.get()).then_some((declared, sent))
+        // RFC 9110 section 8.6: these may declare the length of a body that they do not have.
+        let bodyless = self.head_request || matches!(self.status.get(), 204 | 304);
+        (sent < declared && !bodyless).then_some((declared, sent))
     }
 }
 
@@ -73,8 +77,10 @@ impl RequestState {
     /// # Safety
     /// `exchange` outlives the state.
     pub unsafe fn new(exchange: &dyn Exchange, head_request: bool) -> Self {
-        let response = Progress::default();
-        response.bodyless.set(head_request);
+        let response = Progress {
+            head_request,
+            ..Progress::default()
+        };
         RequestState {
             // SAFETY: passed on.
             core: unsafe { RequestCore::new(exchange) },

@@ -190,7 +190,8 @@ fn send_file(py: Attached, request: &RequestState, wrapper: &Owned) -> Result<Op
 pub fn close(py: Attached, request: &RequestState, result: &Owned, script: &[u8]) {
     // SAFETY: a live object.
     let plain = unsafe {
-        ffi::PyList_CheckExact(result.as_ptr()) != 0 || ffi::PyTuple_CheckExact(result.as_ptr()) != 0
+        ffi::PyList_CheckExact(result.as_ptr()) != 0
+            || ffi::PyTuple_CheckExact(result.as_ptr()) != 0
     };
     if plain {
         return;
@@ -199,9 +200,7 @@ pub fn close(py: Attached, request: &RequestState, result: &Owned, script: &[u8]
     // SAFETY: live objects of the attached interpreter.
     let closed = unsafe {
         optional_attribute(py, result.as_ptr(), name.as_ptr()).and_then(|method| match method {
-            Some(method) => {
-                Owned::from_new(ffi::PyObject_CallNoArgs(method.as_ptr())).map(drop)
-            }
+            Some(method) => Owned::from_new(ffi::PyObject_CallNoArgs(method.as_ptr())).map(drop),
             None => Ok(()),
         })
     };

@@ -208,9 +208,7 @@ unsafe fn start(
         exchange.start(&head);
         progress.started.set(true);
         progress.declared.set(content_length);
-        if matches!(code, 204 | 304) {
-            progress.bodyless.set(true);
-        }
+        progress.status.set(code);
         Ok(())
     }
 }

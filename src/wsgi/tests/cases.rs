@@ -67,7 +67,11 @@ fn an_iterator_is_flushed_item_by_item() {
     let sends: Vec<_> = answer.sends.iter().map(|(how, d)| (*how, &d[..])).collect();
     assert_eq!(
         sends,
-        [(Send::Flush, &b"a"[..]), (Send::Flush, b"b"), (Send::End, b"")]
+        [
+            (Send::Flush, &b"a"[..]),
+            (Send::Flush, b"b"),
+            (Send::End, b"")
+        ]
     );
     answer.assert_quiet();
 }
@@ -78,7 +82,10 @@ fn a_generator_may_start_the_response_late() {
         "def body():\n    start_response('201 Created', TEXT)\n    yield b'late'\nreturn body()",
     );
     let answer = app.get();
-    assert_eq!((answer.status.as_str(), answer.text()), ("201 Created", "late".into()));
+    assert_eq!(
+        (answer.status.as_str(), answer.text()),
+        ("201 Created", "late".into())
+    );
 }
 
 #[test]
@@ -106,9 +113,8 @@ fn a_response_shorter_than_declared_is_cut() {
         assert_eq!(answer.text(), "abc");
         assert!(answer.sends.iter().all(|(how, _)| *how != Send::End));
     }
-    let head = unvalidated(
-        "start_response('200 OK', TEXT + [('Content-Length', '10')])\nreturn []",
-    );
+    let head =
+        unvalidated("start_response('200 OK', TEXT + [('Content-Length', '10')])\nreturn []");
     let answer = head.call(Call {
         method: "HEAD",
         ..Call::default()
@@ -127,9 +133,8 @@ fn exceptions_before_and_after_the_head() {
     assert!(answer.logged("in application"), "{:?}", answer.log);
     assert!(!answer.logged("<rwsgi>"));
 
-    let after = unvalidated(
-        "start_response('200 OK', TEXT)\nyield b'begun'\nraise ValueError('late')",
-    );
+    let after =
+        unvalidated("start_response('200 OK', TEXT)\nyield b'begun'\nraise ValueError('late')");
     let answer = after.get();
     assert_eq!(answer.outcome, outcome::CUT);
     assert!(answer.aborted && answer.logged("RWSGI0206"));
@@ -151,9 +156,18 @@ fn results_that_are_none() {
         ("return [b'x']", "start_response was not called"),
         ("return []", "start_response was not called"),
         ("return iter([])", "start_response was not called"),
-        ("start_response('200 OK', TEXT)\nreturn ['text']", "must yield bytes, not str"),
-        ("start_response('200 OK', TEXT)\nyield 'text'", "must yield bytes, not str"),
-        ("start_response('200 OK', TEXT)\nreturn [bytearray(b'x')]", "not bytearray"),
+        (
+            "start_response('200 OK', TEXT)\nreturn ['text']",
+            "must yield bytes, not str",
+        ),
+        (
+            "start_response('200 OK', TEXT)\nyield 'text'",
+            "must yield bytes, not str",
+        ),
+        (
+            "start_response('200 OK', TEXT)\nreturn [bytearray(b'x')]",
+            "not bytearray",
+        ),
     ] {
         let answer = unvalidated(body).get();
         assert_eq!(answer.outcome, 500, "{body}");
@@ -166,24 +180,51 @@ fn start_response_refuses() {
     for (call, expected) in [
         ("b'200 OK', []", "TypeError: status must be str"),
         ("'200 OK', ()", "TypeError: headers must be list"),
-        ("'200 OK', [['a', 'b']]", "TypeError: each header must be a 2-tuple"),
-        ("'200 OK', [('a',)]", "ValueError: each header must be a 2-tuple, got length 1"),
-        ("'200 OK', [(b'a', 'b')]", "TypeError: header names must be str"),
-        ("'200 OK', [('a', 1)]", "TypeError: header values must be str"),
+        (
+            "'200 OK', [['a', 'b']]",
+            "TypeError: each header must be a 2-tuple",
+        ),
+        (
+            "'200 OK', [('a',)]",
+            "ValueError: each header must be a 2-tuple, got length 1",
+        ),
+        (
+            "'200 OK', [(b'a', 'b')]",
+            "TypeError: header names must be str",
+        ),
+        (
+            "'200 OK', [('a', 1)]",
+            "TypeError: header values must be str",
+        ),
         ("'200 OK', [('a', '\\u0100')]", "UnicodeEncodeError"),
         ("'\\u0100', []", "UnicodeEncodeError"),
-        ("'20', []", "ValueError: status code must be a 3 digit integer"),
+        (
+            "'20', []",
+            "ValueError: status code must be a 3 digit integer",
+        ),
         ("'200OK', []", "ValueError: no space following"),
         ("'200 a\\nb', []", "ValueError: control character"),
         ("'200 OK', [('', 'b')]", "ValueError: header name is empty"),
         ("'200 OK', [('a b', 'b')]", "ValueError: header name has"),
-        ("'200 OK', [('a', 'b\\r\\nc: d')]", "ValueError: header value has"),
-        ("'200 OK', [('Connection', 'close')]", "ValueError: hop-by-hop"),
-        ("'200 OK', [('Content-Length', 'x')]", "ValueError: Content-Length"),
+        (
+            "'200 OK', [('a', 'b\\r\\nc: d')]",
+            "ValueError: header value has",
+        ),
+        (
+            "'200 OK', [('Connection', 'close')]",
+            "ValueError: hop-by-hop",
+        ),
+        (
+            "'200 OK', [('Content-Length', 'x')]",
+            "ValueError: Content-Length",
+        ),
         ("'200 OK', [], 'x'", "RuntimeError: exc_info must be tuple"),
         ("'200 OK', [], None, 4", "TypeError: start_response() takes"),
         ("", "TypeError: start_response() takes"),
-        ("'200 OK', headers=[]", "TypeError: start_response() takes no keyword"),
+        (
+            "'200 OK', headers=[]",
+            "TypeError: start_response() takes no keyword",
+        ),
     ] {
         let answer = unvalidated(&format!("start_response({call})\nreturn [b'x']")).get();
         assert_eq!(answer.outcome, 500, "{call}");
@@ -194,7 +235,11 @@ fn start_response_refuses() {
 #[test]
 fn a_second_start_response() {
     let twice = unvalidated("start_response('200 OK', [])\nstart_response('201 X', [])");
-    assert!(twice.get().logged("RuntimeError: start_response was called more than once"));
+    assert!(
+        twice
+            .get()
+            .logged("RuntimeError: start_response was called more than once")
+    );
 
     let replaced = unvalidated(
         "import sys\nstart_response('200 OK', [('A', '1')])\n\
@@ -249,7 +294,11 @@ fn close_is_called_once_whatever_happens() {
             gone_after,
             ..Call::default()
         });
-        let closed = answer.log.iter().filter(|(_, line)| line == "closed").count();
+        let closed = answer
+            .log
+            .iter()
+            .filter(|(_, line)| line == "closed")
+            .count();
         assert_eq!(closed, 1, "{block}: {:?}", answer.log);
     }
     let raising = unvalidated(
@@ -257,7 +306,10 @@ fn close_is_called_once_whatever_happens() {
          start_response('200 OK', TEXT)\nreturn Body([b'fine'])",
     );
     let answer = raising.get();
-    assert_eq!((answer.outcome, answer.text()), (outcome::DONE, "fine".into()));
+    assert_eq!(
+        (answer.outcome, answer.text()),
+        (outcome::DONE, "fine".into())
+    );
     assert!(answer.logged("RWSGI0204"));
 }
 
@@ -329,14 +381,23 @@ fn environ_of_a_plain_request() {
         ("mod_wsgi.script_name", "/m"),
         ("mod_wsgi.application_group", "main"),
     ] {
-        assert!(shown.contains(&format!("'{key}': '{value}'")), "{key} in {shown}");
+        assert!(
+            shown.contains(&format!("'{key}': '{value}'")),
+            "{key} in {shown}"
+        );
     }
     for absent in ["BAD", "PROXY", "AUTHORIZATION", "evil", "secret", "spoofed"] {
         assert!(!shown.contains(absent), "{absent} in {shown}");
     }
-    assert_eq!(evaluate("[k for k, v in environ.items() if v is None]", call()), "[]");
     assert_eq!(
-        evaluate("type(environ['wsgi.input']).__name__, environ['mod_wsgi.thread_id'] > 0", call()),
+        evaluate("[k for k, v in environ.items() if v is None]", call()),
+        "[]"
+    );
+    assert_eq!(
+        evaluate(
+            "type(environ['wsgi.input']).__name__, environ['mod_wsgi.thread_id'] > 0",
+            call()
+        ),
         "('Input', True)"
     );
 }
@@ -394,14 +455,25 @@ fn input_methods() {
         ("inp.read()", "b'one\\ntwo\\nthree'"),
         ("inp.read(-1)", "b'one\\ntwo\\nthree'"),
         ("inp.read(None)", "b'one\\ntwo\\nthree'"),
-        ("[inp.read(4), inp.read(0), inp.read(100), inp.read(5)]", "[b'one\\n', b'', b'two\\nthree', b'']"),
-        ("[inp.readline(), inp.readline(2), inp.readline(), inp.readline(), inp.readline()]",
-         "[b'one\\n', b'tw', b'o\\n', b'three', b'']"),
-        ("[inp.readline(0), inp.readline(), inp.read()]", "[b'', b'one\\n', b'two\\nthree']"),
+        (
+            "[inp.read(4), inp.read(0), inp.read(100), inp.read(5)]",
+            "[b'one\\n', b'', b'two\\nthree', b'']",
+        ),
+        (
+            "[inp.readline(), inp.readline(2), inp.readline(), inp.readline(), inp.readline()]",
+            "[b'one\\n', b'tw', b'o\\n', b'three', b'']",
+        ),
+        (
+            "[inp.readline(0), inp.readline(), inp.read()]",
+            "[b'', b'one\\n', b'two\\nthree']",
+        ),
         ("inp.readlines()", "[b'one\\n', b'two\\n', b'three']"),
         ("inp.readlines(5)", "[b'one\\n', b'two\\n']"),
         ("list(inp)", "[b'one\\n', b'two\\n', b'three']"),
-        ("[inp.read(), list(inp), inp.readlines(), inp.read()]", "[b'one\\ntwo\\nthree', [], [], b'']"),
+        (
+            "[inp.read(), list(inp), inp.readlines(), inp.read()]",
+            "[b'one\\ntwo\\nthree', [], [], b'']",
+        ),
         ("inp.close()", "None"),
     ] {
         assert_eq!(read(expression), expected, "{expression}");
@@ -450,7 +522,10 @@ fn a_body_that_fails() {
          start_response('200 OK', TEXT)\nreturn ['; '.join(seen).encode()]",
     );
     let text = app.call(call()).text();
-    assert!(text.contains("did not send it in time") && text.contains("error state"), "{text}");
+    assert!(
+        text.contains("did not send it in time") && text.contains("error state"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -493,8 +568,17 @@ fn log_streams() {
     assert_eq!(
         lines,
         [
-            "one", "two", "ab", "printed 1", "to stderr", "bytes \u{fffd}", "view", "lone ?",
-            "no descriptor", "no bytes", "unfinished"
+            "one",
+            "two",
+            "ab",
+            "printed 1",
+            "to stderr",
+            "bytes \u{fffd}",
+            "view",
+            "lone ?",
+            "no descriptor",
+            "no bytes",
+            "unfinished"
         ]
     );
 }

@@ -54,7 +54,11 @@ impl Recorded {
 
     /// Asserts that nothing of level error or worse was logged.
     pub fn assert_quiet(&self) {
-        let loud: Vec<_> = self.log.iter().filter(|(l, _)| *l <= Level::Warning).collect();
+        let loud: Vec<_> = self
+            .log
+            .iter()
+            .filter(|(l, _)| *l <= Level::Warning)
+            .collect();
         assert!(loud.is_empty(), "{loud:?}");
     }
 }
@@ -158,7 +162,10 @@ impl Exchange for MemoryExchange<'_> {
 
     fn send(&self, how: Send, _: &MayBlock) -> Result<(), ClientGone> {
         let state = &mut *self.state.borrow_mut();
-        if state.gone_after.is_some_and(|after| state.record.sends.len() >= after) {
+        if state
+            .gone_after
+            .is_some_and(|after| state.record.sends.len() >= after)
+        {
             return Err(ClientGone);
         }
         let data = core::mem::take(&mut state.pending);

@@ -1,0 +1,119 @@
+# Builds, runs and tests rwsgi. `make help` lists the targets.
+#
+# The work is done by cargo and by the small scripts in tests/tools; this file names and orders it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+# The targets share build/ and target/, and cargo uses all cores by itself.
+.NOTPARALLEL:
+
+# The Python that the default gateway is built for. Whatever is chosen, httpd's user must be able
+# to read it.
+PYTHON ?= /usr/bin/python3
+# More versions for `make test-matrix`, for example PYTHONS="/usr/bin/python3.11 /opt/py/bin/python3.13".
+PYTHONS ?= $(PYTHON)
+APXS ?= apxs
+CARGO ?= cargo
+# --locked: build exactly what Cargo.lock says.
+CARGOFLAGS ?= --locked
+# For `make run`. PORT=0 takes any free port.
+PORT ?= 8000
+MPM ?= event
+DESTDIR ?=
+# Passed on to pytest, for example PYTEST="-k django -x".
+PYTEST ?=
+# Passed on to tests/bench/run.py.
+BENCH ?=
+
+# rustup installs here, and a shell started before that does not know it.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
+export PYTHON PYTHONS APXS CARGO CARGOFLAGS PORT MPM DESTDIR PYTEST
+export PYTHONDONTWRITEBYTECODE := 1
+
+TOOLS := tests/tools
+VENV := build/venv
+# httpd's children run as another user when make runs as root. These targets therefore go through
+# a script that works in a copy of the tree if that user cannot read this one.
+READABLE := $(TOOLS)/readable_tree.sh
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install what building and testing need (Debian packages, Rust); asks nothing
+	@$(TOOLS)/deps.sh
+
+.PHONY: build
+build: ## Build mod_rwsgi.so and the gateway for PYTHON into build/
+	@$(TOOLS)/module.sh
+	@$(TOOLS)/gateway.sh "$(PYTHON)" default
+
+.PHONY: gateway
+gateway: ## Add a gateway for another Python beside the first: make gateway PYTHON=...
+	@$(TOOLS)/gateway.sh "$(PYTHON)"
+
+.PHONY: venv
+venv: ## Create the virtual environment of the tests, build/venv
+	@$(TOOLS)/venv.sh
+
+.PHONY: run
+run: deps ## Serve the sample Django site on 127.0.0.1:PORT (8000) under MPM (event)
+	@$(READABLE) run-here
+.PHONY: run-here
+run-here: build venv
+	@$(TOOLS)/run.sh
+
+.PHONY: test
+test: deps ## Run everything: check, unit tests, end-to-end tests
+	@$(READABLE) test-here
+.PHONY: test-here
+test-here: build venv check unit
+	@$(TOOLS)/e2e.sh
+
+.PHONY: unit
+unit: ## Run the unit tests: the pure parts, then the gateway against PYTHON
+	@echo "== unit tests: pure parts"
+	@CARGO_TARGET_DIR=target $(CARGO) test $(CARGOFLAGS) --quiet
+	@$(TOOLS)/python_tests.sh "$(PYTHON)"
+
+.PHONY: e2e
+e2e: ## Run the end-to-end tests only: make e2e PYTEST="-k django"
+	@$(READABLE) e2e-here
+.PHONY: e2e-here
+e2e-here: build venv
+	@$(VENV)/bin/pytest tests/e2e $(PYTEST)
+
+.PHONY: test-matrix
+test-matrix: deps ## Gateway, unit tests and core end-to-end tests for each of PYTHONS="..."
+	@$(READABLE) test-matrix-here
+.PHONY: test-matrix-here
+test-matrix-here: build venv
+	@$(TOOLS)/matrix.sh $(PYTHONS)
+
+.PHONY: check
+check: venv ## Formatting and lints of Rust and Python
+	@$(TOOLS)/check.sh
+
+.PHONY: bench
+bench: deps ## Measure instructions and CPU per request against mod_wsgi: make bench BENCH="..."
+	@$(READABLE) bench-here
+.PHONY: bench-here
+bench-here: build venv
+	@$(VENV)/bin/python tests/bench/run.py $(BENCH)
+
+.PHONY: install
+install: ## Install the module, the gateways and (on Debian) rwsgi.load and rwsgi.conf; DESTDIR works
+	@test -f build/mod_rwsgi.so -a -f build/rwsgi/default || $(MAKE) build
+	@$(TOOLS)/install.sh install
+
+.PHONY: uninstall
+uninstall: ## Remove what install installed
+	@$(TOOLS)/install.sh uninstall
+
+.PHONY: clean
+clean: ## Remove build/ and target/
+	rm -rf build target

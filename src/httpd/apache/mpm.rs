@@ -1,0 +1,88 @@
+//! The server as a whole: version, processing module, phase.
+
+use core::ffi::{CStr, c_char, c_int};
+
+use super::text;
+use crate::httpd::sys;
+
+fn query(code: c_int) -> u32 {
+    let mut result = 0;
+    // SAFETY: fills an int; any thread, once the MPM is loaded.
+    let status = unsafe { sys::ap_mpm_query(code, &mut result) };
+    if status == sys::APR_SUCCESS {
+        u32::try_from(result).unwrap_or(1)
+    } else {
+        1
+    }
+}
+
+/// Threads of a child process that serve requests (without mod_http2's own).
+pub fn threads() -> u32 {
+    query(sys::AP_MPMQ_MAX_THREADS)
+}
+
+/// Child processes at most.
+pub fn processes() -> u32 {
+    query(sys::AP_MPMQ_MAX_DAEMONS)
+}
+
+fn constant(text: *const c_char) -> &'static [u8] {
+    // SAFETY: the callers pass strings that httpd keeps for the life of the process.
+    unsafe { text::bytes(text) }
+}
+
+/// `event`, `worker`, `prefork`.
+pub fn name() -> &'static [u8] {
+    // SAFETY: no arguments; a constant of the loaded MPM.
+    constant(unsafe { sys::ap_show_mpm() })
+}
+
+/// `Apache/2.4.x (Debian)`, whatever `ServerTokens` says.
+pub fn description() -> &'static [u8] {
+    // SAFETY: no arguments; lives until the next restart replaces it.
+    constant(unsafe { sys::ap_get_server_description() })
+}
+
+/// What `ServerTokens` leaves of the description: `SERVER_SOFTWARE`.
+#[inline]
+pub fn banner() -> &'static [u8] {
+    // SAFETY: as above.
+    constant(unsafe { sys::ap_get_server_banner() })
+}
+
+/// When httpd was built.
+pub fn built() -> &'static [u8] {
+    // SAFETY: as above.
+    constant(unsafe { sys::ap_get_server_built() })
+}
+
+/// Major, minor, patch.
+pub fn version() -> [u32; 3] {
+    let mut version = sys::ap_version_t {
+        major: 0,
+        minor: 0,
+        patch: 0,
+        add_string: core::ptr::null(),
+    };
+    // SAFETY: fills the structure.
+    unsafe { sys::ap_get_server_revision(&mut version) };
+    [version.major, version.minor, version.patch].map(|part| u32::try_from(part).unwrap_or(0))
+}
+
+/// Whether `-D name` was given on the command line (`-X` is `ONE_PROCESS`).
+pub fn is_defined(name: &CStr) -> bool {
+    // SAFETY: a C string.
+    unsafe { sys::ap_exists_config_define(name.as_ptr()) != 0 }
+}
+
+/// Whether this is the first of the two times that httpd reads its configuration at start-up.
+pub fn is_rehearsal() -> bool {
+    // SAFETY: no pointers.
+    unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE) == sys::AP_SQ_MS_CREATE_PRE_CONFIG }
+}
+
+/// Whether httpd only checks its configuration (`apachectl configtest`).
+pub fn is_config_test() -> bool {
+    // SAFETY: no pointers.
+    unsafe { sys::ap_state_query(sys::AP_SQ_RUN_MODE) == sys::AP_SQ_RM_CONFIG_TEST }
+}

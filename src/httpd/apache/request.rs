@@ -1,0 +1,542 @@
+//! Requests.
+
+use core::ffi::{CStr, c_char, c_int};
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use super::{Connection, Pool, PoolStr, Server, Table, text};
+use crate::exchange::Level;
+use crate::httpd::sys::{self, apr_off_t, core_dir_config, request_rec};
+
+/// A request (a subrequest or the target of an internal redirect as well).
+///
+/// Not thread-safe, like everything in its pool: it belongs to the thread that serves it.
+#[derive(Clone, Copy)]
+pub struct Request<'r> {
+    raw: NonNull<request_rec>,
+    lifetime: PhantomData<&'r request_rec>,
+}
+
+/// What a file is, as httpd found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// It does not exist.
+    Missing,
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+}
+
+impl<'r> Request<'r> {
+    /// Wraps `raw`.
+    ///
+    /// # Safety
+    /// `raw` is a request that lives for `'r` and is served by this thread.
+    #[inline(always)]
+    pub unsafe fn new(raw: *mut request_rec) -> Self {
+        Request {
+            // SAFETY: the caller's promise.
+            raw: unsafe { NonNull::new_unchecked(raw) },
+            lifetime: PhantomData,
+        }
+    }
+
+    /// The pointer itself.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut request_rec {
+        self.raw.as_ptr()
+    }
+
+    /// A field; the reference never outlives a statement, so httpd may change it in between.
+    #[inline(always)]
+    fn raw(&self) -> &request_rec {
+        // SAFETY: a live request of this thread.
+        unsafe { self.raw.as_ref() }
+    }
+
+    /// Bytes of a string in the request's pool.
+    #[inline(always)]
+    fn string(self, string: *const c_char) -> &'r [u8] {
+        // SAFETY: only this file calls it, with strings of the request or of what outlives it.
+        unsafe { text::bytes(string) }
+    }
+
+    /// Its pool, cleared when it has been logged.
+    #[inline(always)]
+    pub fn pool(self) -> Pool<'r> {
+        // SAFETY: every request has one.
+        unsafe { Pool::new(self.raw().pool) }
+    }
+
+    /// Its connection.
+    #[inline(always)]
+    pub fn connection(self) -> Connection<'r> {
+        // SAFETY: every request has one.
+        unsafe { Connection::new(self.raw().connection) }
+    }
+
+    /// Its virtual host.
+    #[inline(always)]
+    pub fn server(self) -> Server<'r> {
+        // SAFETY: every request has one.
+        unsafe { Server::new(self.raw().server) }
+    }
+
+    /// The request from which this one was redirected internally.
+    #[inline]
+    pub fn previous(self) -> Option<Request<'r>> {
+        NonNull::new(self.raw().prev).map(|raw| Request {
+            raw,
+            lifetime: PhantomData,
+        })
+    }
+
+    /// This module's per-directory configuration, merged; null if there is none.
+    #[inline(always)]
+    pub fn directory_config<T>(self) -> *mut T {
+        // SAFETY: the request's vector. Only `config` calls this, with the type it stores there.
+        unsafe { sys::slot::get(self.raw().per_dir_config) }
+    }
+
+    /// This module's entry of the request's own vector; null if there is none.
+    #[inline(always)]
+    pub fn slot<T>(self) -> *mut T {
+        // SAFETY: as above; only `hooks` calls this.
+        unsafe { sys::slot::get(self.raw().request_config) }
+    }
+
+    /// Sets what [`slot`](Self::slot) gives.
+    #[inline]
+    pub fn set_slot<T>(self, value: &'r T) {
+        // SAFETY: as above; the value lives as long as the request or longer.
+        unsafe {
+            sys::slot::set(
+                self.raw().request_config,
+                core::ptr::from_ref(value).cast_mut(),
+            );
+        }
+    }
+
+    /// The core's per-directory configuration.
+    #[inline(always)]
+    fn core_config(&self) -> &core_dir_config {
+        // SAFETY: the core module is number 0 (include/shim.c asserts it) and always has one.
+        unsafe { &**self.raw().per_dir_config.cast::<*const core_dir_config>() }
+    }
+
+    /// The whole request line.
+    #[inline(always)]
+    pub fn request_line(self) -> &'r [u8] {
+        self.string(self.raw().the_request)
+    }
+
+    /// The method.
+    #[inline(always)]
+    pub fn method(self) -> &'r [u8] {
+        self.string(self.raw().method)
+    }
+
+    /// Whether the method is GET or HEAD.
+    #[inline(always)]
+    pub fn is_get_or_head(self) -> bool {
+        self.raw().method_number == sys::M_GET
+    }
+
+    /// Whether the client wants the response's head only.
+    #[inline(always)]
+    pub fn is_head(self) -> bool {
+        self.raw().header_only != 0
+    }
+
+    /// The protocol.
+    #[inline(always)]
+    pub fn protocol(self) -> &'r [u8] {
+        self.string(self.raw().protocol)
+    }
+
+    /// The path, decoded and normalised.
+    #[inline(always)]
+    pub fn uri(self) -> &'r [u8] {
+        self.string(self.raw().uri)
+    }
+
+    /// The path as a C string; `None` only for odd internal requests.
+    #[inline(always)]
+    pub fn uri_cstr(self) -> Option<&'r CStr> {
+        let uri = self.raw().uri;
+        // SAFETY: null or a C string in the request's pool.
+        (!uri.is_null()).then(|| unsafe { CStr::from_ptr(uri) })
+    }
+
+    /// The query string.
+    #[inline(always)]
+    pub fn query(self) -> &'r [u8] {
+        self.string(self.raw().args)
+    }
+
+    /// The query string, where there is one.
+    #[inline]
+    pub fn query_ptr(self) -> Option<&'r [u8]> {
+        // SAFETY: a string in the request's pool.
+        unsafe { text::optional(self.raw().args) }
+    }
+
+    /// The path behind the script.
+    #[inline(always)]
+    pub fn path_info(self) -> &'r [u8] {
+        self.string(self.raw().path_info)
+    }
+
+    /// The file that the request names.
+    #[inline(always)]
+    pub fn filename(self) -> &'r [u8] {
+        self.string(self.raw().filename)
+    }
+
+    /// The handler's name.
+    #[inline(always)]
+    pub fn handler(self) -> &'r [u8] {
+        self.string(self.raw().handler)
+    }
+
+    /// The host name that the client asked for.
+    #[inline]
+    pub fn hostname(self) -> &'r [u8] {
+        self.string(self.raw().hostname)
+    }
+
+    /// The authenticated user.
+    #[inline(always)]
+    pub fn user(self) -> Option<&'r [u8]> {
+        // SAFETY: a string in the request's pool.
+        unsafe { text::optional(self.raw().user) }
+    }
+
+    /// How the user was authenticated.
+    #[inline(always)]
+    pub fn auth_type(self) -> Option<&'r [u8]> {
+        // SAFETY: as above.
+        unsafe { text::optional(self.raw().ap_auth_type) }
+    }
+
+    /// The client's address, after mod_remoteip.
+    #[inline(always)]
+    pub fn client_ip(self) -> &'r [u8] {
+        self.string(self.raw().useragent_ip)
+    }
+
+    /// When the request was read, microseconds since the epoch.
+    #[inline(always)]
+    pub fn time(self) -> i64 {
+        self.raw().request_time
+    }
+
+    /// The id that the error log uses, where one has been made.
+    #[inline(always)]
+    pub fn log_id(self) -> Option<&'r [u8]> {
+        // SAFETY: a string in the request's pool.
+        unsafe { text::optional(self.raw().log_id) }
+    }
+
+    /// The header fields received.
+    #[inline(always)]
+    pub fn headers_in(self) -> Table<'r> {
+        // SAFETY: every request has this table.
+        unsafe { Table::new(self.raw().headers_in) }
+    }
+
+    /// The header fields of a successful response.
+    #[inline(always)]
+    pub fn headers_out(self) -> Table<'r> {
+        // SAFETY: as above.
+        unsafe { Table::new(self.raw().headers_out) }
+    }
+
+    /// The header fields of every response.
+    #[inline(always)]
+    pub fn err_headers_out(self) -> Table<'r> {
+        // SAFETY: as above.
+        unsafe { Table::new(self.raw().err_headers_out) }
+    }
+
+    /// CGI variables of other modules.
+    #[inline(always)]
+    pub fn variables(self) -> Table<'r> {
+        // SAFETY: as above.
+        unsafe { Table::new(self.raw().subprocess_env) }
+    }
+
+    /// Notes between modules.
+    #[inline(always)]
+    pub fn notes(self) -> Table<'r> {
+        // SAFETY: as above.
+        unsafe { Table::new(self.raw().notes) }
+    }
+
+    /// What [`filename`](Self::filename) is.
+    #[inline(always)]
+    pub fn file_kind(self) -> FileKind {
+        match self.raw().finfo.filetype {
+            sys::APR_NOFILE => FileKind::Missing,
+            sys::APR_REG => FileKind::Regular,
+            sys::APR_DIR => FileKind::Directory,
+            _ => FileKind::Other,
+        }
+    }
+
+    /// When the file was changed, microseconds since the epoch; 0 if httpd does not know.
+    #[inline(always)]
+    pub fn file_mtime(self) -> i64 {
+        let finfo = &self.raw().finfo;
+        if finfo.valid & sys::APR_FINFO_MTIME != 0 {
+            finfo.mtime
+        } else {
+            0
+        }
+    }
+
+    /// Names the file of the request and looks at it, so that httpd's directory walk finds it
+    /// known and spares its own look at every component.
+    pub fn name_file(self, file: PoolStr) -> FileKind {
+        // SAFETY: a live request of this thread; the string lives at least as long.
+        unsafe {
+            let raw = self.as_ptr();
+            (*raw).filename = file.as_ptr();
+            let found = sys::ap_run_dirwalk_stat(&raw mut (*raw).finfo, raw, sys::APR_FINFO_MIN);
+            if found != sys::APR_SUCCESS {
+                (*raw).finfo.filetype = sys::APR_NOFILE;
+            }
+        }
+        self.file_kind()
+    }
+
+    /// Names a file that httpd's directory walk has yet to find.
+    pub fn name_path(self, path: PoolStr) {
+        // SAFETY: as in `name_file`.
+        unsafe {
+            let raw = self.as_ptr();
+            (*raw).filename = path.as_ptr();
+            (*raw).finfo.filetype = sys::APR_NOFILE;
+        }
+    }
+
+    /// Sets the path behind the script.
+    pub fn set_path_info(self, path: PoolStr) {
+        // SAFETY: as in `name_file`.
+        unsafe { (*self.as_ptr()).path_info = path.as_ptr() }
+    }
+
+    /// Chooses the handler.
+    pub fn set_handler(self, name: &'static CStr) {
+        // SAFETY: as in `name_file`.
+        unsafe { (*self.as_ptr()).handler = name.as_ptr() }
+    }
+
+    /// Whether `Options` has all of `options`.
+    #[inline]
+    pub fn allows(self, options: c_int) -> bool {
+        // SAFETY: a live request.
+        unsafe { sys::ap_allow_options(self.as_ptr()) & options == options }
+    }
+
+    /// Whether `AcceptPathInfo Off` refuses extra path.
+    #[inline(always)]
+    pub fn refuses_path_info(self) -> bool {
+        self.raw().used_path_info == sys::AP_REQ_REJECT_PATH_INFO
+    }
+
+    /// Where the extra path begins in [`uri`](Self::uri).
+    #[inline]
+    pub fn path_info_start(self) -> usize {
+        let raw = self.raw();
+        if raw.path_info.is_null() || raw.uri.is_null() {
+            return self.uri().len();
+        }
+        // SAFETY: two C strings, only read.
+        let start = unsafe { sys::ap_find_path_info(raw.uri, raw.path_info) };
+        usize::try_from(start).unwrap_or(0).min(self.uri().len())
+    }
+
+    /// Looks at Transfer-Encoding and Content-Length; reads nothing. `Err` is an HTTP status.
+    #[inline]
+    pub fn set_up_body(self, chunked: bool) -> Result<(), c_int> {
+        let policy = if chunked {
+            sys::REQUEST_CHUNKED_DECHUNK
+        } else {
+            sys::REQUEST_CHUNKED_ERROR
+        };
+        // SAFETY: a live request of this thread.
+        match unsafe { sys::ap_setup_client_block(self.as_ptr(), policy) } {
+            sys::OK => Ok(()),
+            status => Err(status),
+        }
+    }
+
+    /// How many bytes the body is said to have, after [`set_up_body`](Self::set_up_body).
+    #[inline(always)]
+    pub fn declared_body(self) -> apr_off_t {
+        self.raw().remaining
+    }
+
+    /// `LimitRequestBody`; 0 is no limit.
+    #[inline]
+    pub fn body_limit(self) -> apr_off_t {
+        // SAFETY: a live request.
+        unsafe { sys::ap_get_limit_req_body(self.as_ptr()) }
+    }
+
+    /// The client need not be told to go on any more.
+    #[inline(always)]
+    pub fn forget_continue(self) {
+        // SAFETY: a live request of this thread.
+        unsafe { (*self.as_ptr()).expecting_100 = 0 }
+    }
+
+    /// Sets the status and, unless null, the text that follows the protocol.
+    ///
+    /// # Safety
+    /// `line` is null or a C string that lives as long as the request.
+    #[inline(always)]
+    pub unsafe fn set_status(self, status: c_int, line: *const c_char) {
+        // SAFETY: a live request of this thread.
+        unsafe {
+            (*self.as_ptr()).status = status;
+            (*self.as_ptr()).status_line = line;
+        }
+    }
+
+    /// Sets Content-Type, which may add filters.
+    ///
+    /// # Safety
+    /// `value` is a C string that lives as long as the request.
+    #[inline]
+    pub unsafe fn set_content_type(self, value: *const c_char) {
+        // SAFETY: the caller's promise.
+        unsafe { sys::ap_set_content_type(self.as_ptr(), value) }
+    }
+
+    /// Sets Content-Length.
+    #[inline]
+    pub fn set_content_length(self, length: i64) {
+        // SAFETY: a live request of this thread.
+        unsafe { sys::ap_set_content_length(self.as_ptr(), length) }
+    }
+
+    /// Whether a filter that looks at contents comes first on the way out.
+    #[inline]
+    pub fn has_content_filter(self) -> bool {
+        let first = self.raw().output_filters;
+        // SAFETY: a filter of the request's chain; every filter has a record.
+        !first.is_null() && unsafe { (*(*first).frec).ftype } < sys::AP_FTYPE_PROTOCOL
+    }
+
+    /// The server's name by the rules of `UseCanonicalName`.
+    #[inline]
+    pub fn server_name(self) -> &'r [u8] {
+        // SAFETY: a live request; the result is a string in its pool or in the configuration.
+        unsafe { text::bytes(sys::ap_get_server_name_for_url(self.as_ptr())) }
+    }
+
+    /// The server's port by the rules of `UseCanonicalPhysicalPort`.
+    #[inline]
+    pub fn server_port(self) -> u16 {
+        // SAFETY: a live request.
+        unsafe { sys::ap_get_server_port(self.as_ptr()) }
+    }
+
+    /// `DocumentRoot`, or what a module has set in its place.
+    #[inline]
+    pub fn document_root(self) -> &'r [u8] {
+        // SAFETY: a live request.
+        unsafe { text::bytes(sys::ap_document_root(self.as_ptr())) }
+    }
+
+    /// The URL prefix of the file's context, where a module has set one.
+    #[inline]
+    pub fn context_prefix(self) -> Option<&'r [u8]> {
+        // SAFETY: a live request.
+        unsafe { text::optional(sys::ap_context_prefix(self.as_ptr())) }
+    }
+
+    /// The directory of the file's context.
+    #[inline]
+    pub fn context_document_root(self) -> Option<&'r [u8]> {
+        // SAFETY: a live request.
+        unsafe { text::optional(sys::ap_context_document_root(self.as_ptr())) }
+    }
+
+    /// `http` or `https`.
+    #[inline]
+    pub fn scheme(self) -> &'r [u8] {
+        // SAFETY: a live request.
+        unsafe { text::bytes(sys::ap_run_http_scheme(self.as_ptr())) }
+    }
+
+    /// Whether `CGIPassAuth On` holds here.
+    #[inline(always)]
+    pub fn passes_credentials(self) -> bool {
+        self.core_config().cgi_pass_auth() == sys::AP_CGI_PASS_AUTH_ON as u32
+    }
+
+    /// Whether `CGIVar REQUEST_URI current-uri` holds here.
+    #[inline(always)]
+    pub fn uses_current_uri(self) -> bool {
+        let rules = self.core_config().cgi_var_rules;
+        if rules.is_null() {
+            return false;
+        }
+        let name = c"REQUEST_URI";
+        // SAFETY: a table of the configuration from names to C strings.
+        let rule = unsafe {
+            sys::apr_hash_get(
+                rules,
+                name.as_ptr().cast(),
+                name.to_bytes().len() as sys::apr_ssize_t,
+            )
+        };
+        self.string(rule.cast()) == b"current-uri"
+    }
+
+    /// What `REDIRECT_URL` is for a request that was redirected from this one: the path, or the
+    /// whole URL with `QualifyRedirectURL On` in the configuration of the `target`.
+    pub fn url_for_redirect(self, target: Request<'r>) -> &'r [u8] {
+        if target.core_config().qualify_redirect_url() != sys::AP_CORE_CONFIG_ON as u32 {
+            return self.uri();
+        }
+        // A copy: httpd's own parsed URI stays as it is.
+        let mut uri = self.raw().parsed_uri;
+        // SAFETY: a live request; the pieces are strings of its pool or of the configuration, and
+        // `apr_uri_unparse` only reads them.
+        unsafe {
+            if uri.scheme.is_null() {
+                uri.scheme = sys::ap_run_http_scheme(self.as_ptr()).cast_mut();
+            }
+            if uri.hostname.is_null() {
+                uri.hostname = sys::ap_get_server_name_for_url(self.as_ptr()).cast_mut();
+            }
+            if uri.port == 0 {
+                uri.port = self.server_port();
+                let text = uri.port.to_string();
+                uri.port_str = target.pool().copy(text.as_bytes()).as_ptr();
+            }
+            text::bytes(sys::apr_uri_unparse(target.pool().as_ptr(), &uri, 0))
+        }
+    }
+
+    /// Escapes `<`, `>`, `&` and `"`, as httpd does for `SERVER_NAME`.
+    #[cold]
+    pub fn escape_html(self, value: &[u8]) -> &'r [u8] {
+        let copy = self.pool().copy(value);
+        // SAFETY: a C string; the result lies in the request's pool.
+        unsafe { text::bytes(sys::ap_escape_html2(self.pool().as_ptr(), copy.as_ptr(), 0)) }
+    }
+
+    /// Logs a line with the request's virtual host, log id and client.
+    pub fn log(self, level: Level, line: &[u8]) {
+        // SAFETY: a live request of this thread.
+        unsafe { sys::log::request(self.as_ptr(), level, line) }
+    }
+}

@@ -1,0 +1,61 @@
+//! Configuration: one table of directives, typed values, merging, `%{...}` expansion.
+//!
+//! A configuration is plain data in httpd's pools: a merged directory configuration may be made
+//! for a single request, so nothing in it is ever dropped. Every value is an `Option`; `None` means
+//! that the directive was not given and the level above decides.
+
+pub mod alias;
+pub mod directives;
+pub mod expand;
+pub mod server;
+pub mod settings;
+pub mod values;
+
+pub use alias::Alias;
+pub use server::{Globals, ServerConfig};
+pub use settings::Settings;
+
+use crate::httpd::apache::Request;
+
+/// What is configured for one request: the alias that matched, then the directory, then the server.
+#[derive(Clone, Copy)]
+pub struct Effective<'r> {
+    /// The alias that mapped the request, if one did.
+    pub alias: Option<&'r Alias>,
+    directory: &'r Settings,
+    /// The virtual host's configuration.
+    pub server: &'r ServerConfig,
+}
+
+impl<'r> Effective<'r> {
+    /// The configuration of `request`; `None` if this module has none, which httpd never lets
+    /// happen for a request that it has accepted.
+    #[inline]
+    pub fn of(request: Request<'r>) -> Option<Self> {
+        // SAFETY: `settings::create` and `merge` put `Settings` there; `hooks::translate` puts an
+        // alias of the configuration into the request's slot. Both outlive the request.
+        let (directory, alias) = unsafe {
+            (
+                request.directory_config::<Settings>().as_ref(),
+                request.slot::<Alias>().as_ref(),
+            )
+        };
+        Some(Effective {
+            alias,
+            directory: directory.unwrap_or(&Settings::UNSET),
+            server: ServerConfig::of(request.server())?,
+        })
+    }
+
+    /// A setting: the directory's, else the server's.
+    #[inline(always)]
+    pub fn get<T>(&self, field: impl Fn(&'r Settings) -> Option<T>) -> Option<T> {
+        field(self.directory).or_else(|| field(&self.server.settings))
+    }
+
+    /// Values that hold for the whole server.
+    #[inline(always)]
+    pub fn globals(&self) -> &'r Globals {
+        self.server.globals()
+    }
+}

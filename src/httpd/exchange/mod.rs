@@ -1,0 +1,111 @@
+//! The waist over `request_rec`: one request of httpd as a gateway sees it.
+//!
+//! * [`head`]: what was asked, built on the stack from httpd's own strings.
+//! * [`body`]: the request's body, read lazily through the input filters.
+//! * [`response`]: status, headers and body, into one brigade that is reused.
+//! * [`table`]: the functions of the C ABI.
+
+pub mod body;
+pub mod head;
+pub mod response;
+pub mod table;
+
+use core::cell::Cell;
+
+use self::body::BodyState;
+use self::response::StoredHead;
+use crate::exchange::memory::Borrowed;
+use crate::exchange::response::ResponseHead;
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::httpd::apache::{Brigade, Request, Server};
+
+/// The exchange of one request. It lives on the stack of the handler.
+///
+/// The gateway calls it from one thread at a time, hence the cells; only [`Exchange::log`] for a
+/// foreign thread may run beside another call, and that touches nothing but `server`.
+pub struct HttpdExchange<'r> {
+    request: Request<'r>,
+    server: Server<'r>,
+    sendfile: bool,
+    body: BodyState<'r>,
+    output: Cell<Option<Brigade<'r>>>,
+    head: Cell<Option<StoredHead>>,
+    /// Something was handed to the output filters.
+    sent: Cell<bool>,
+    client_gone: Cell<bool>,
+    /// A filter has answered the request itself.
+    filter_error: Cell<bool>,
+}
+
+impl<'r> HttpdExchange<'r> {
+    /// The exchange of `request`, whose body has been set up. `sendfile` is `WSGIEnableSendfile`.
+    #[inline]
+    pub fn new(request: Request<'r>, sendfile: bool) -> Self {
+        HttpdExchange {
+            request,
+            server: request.server(),
+            sendfile,
+            body: BodyState::new(),
+            output: Cell::new(None),
+            head: Cell::new(None),
+            sent: Cell::new(false),
+            client_gone: Cell::new(false),
+            filter_error: Cell::new(false),
+        }
+    }
+
+    /// Whether a filter has answered the request itself; the handler must then say so.
+    pub fn filter_error(&self) -> bool {
+        self.filter_error.get()
+    }
+
+    /// Whether anything was handed to the output filters.
+    pub fn has_sent(&self) -> bool {
+        self.sent.get()
+    }
+}
+
+impl Exchange for HttpdExchange<'_> {
+    fn read(&self, buffer: &mut [u8], wait: Wait<'_>) -> Result<usize, BodyError> {
+        self.read_body(buffer, matches!(wait, Wait::Yes(_)))
+    }
+
+    fn start(&self, head: &ResponseHead<'_>) {
+        self.head
+            .set(Some(StoredHead::copy(head, self.request.pool())));
+    }
+
+    fn append(&self, data: &[u8]) {
+        self.brigade().append_copy(data);
+    }
+
+    fn append_borrowed(&self, data: Borrowed) {
+        // SAFETY: `Borrowed` is the promise that the data stays until the next `send` or `abort`,
+        // both of which pass the brigade.
+        unsafe { self.brigade().append_borrowed(data.as_ptr(), data.len()) }
+    }
+
+    fn append_file(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
+        self.append_range(fd, offset, length)
+    }
+
+    fn send(&self, how: Send, _: &MayBlock) -> Result<(), ClientGone> {
+        self.send_appended(how)
+    }
+
+    fn abort(&self, _: &MayBlock) {
+        self.cut();
+    }
+
+    fn log(&self, level: Level, foreign: bool, line: &[u8]) {
+        if foreign {
+            self.server.log(level, line);
+        } else {
+            self.request.log(level, line);
+        }
+    }
+
+    fn client_gone(&self) -> bool {
+        self.client_gone.get() || self.request.connection().aborted()
+    }
+}

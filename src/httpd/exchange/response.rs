@@ -1,0 +1,225 @@
+//! The response: stored until something is sent, then given to httpd.
+
+use core::ffi::{c_char, c_int};
+
+use super::HttpdExchange;
+use crate::exchange::response::ResponseHead;
+use crate::exchange::{ClientGone, Send};
+use crate::httpd::apache::{Brigade, File, Pool, Request};
+use crate::httpd::sys;
+
+/// Where a header field goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// `headers_out`.
+    Plain,
+    /// `ap_set_content_type`: the last one wins, and filters may be chosen by it.
+    ContentType,
+    /// `err_headers_out`, so that error pages keep it.
+    Always,
+}
+
+fn place_of(name: &[u8]) -> Place {
+    match name.len() {
+        12 if name.eq_ignore_ascii_case(b"Content-Type") => Place::ContentType,
+        16 if name.eq_ignore_ascii_case(b"WWW-Authenticate") => Place::Always,
+        _ => Place::Plain,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: *const c_char,
+    value: *const c_char,
+    place: Place,
+}
+
+/// Status and headers, copied into the request's pool: httpd formats and logs them long after the
+/// application's objects are gone.
+#[derive(Clone, Copy)]
+pub struct StoredHead {
+    status: c_int,
+    /// Null for httpd's own text.
+    line: *const c_char,
+    content_length: i64,
+    fields: *const Field,
+    count: usize,
+}
+
+/// Writes C strings one after another into a block that is large enough.
+struct Writer(*mut u8);
+
+impl Writer {
+    /// # Safety
+    /// The block has room for the text and a NUL.
+    #[inline(always)]
+    unsafe fn write(&mut self, text: &[u8]) -> *const c_char {
+        let start = self.0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            start.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            start.add(text.len()).write(0);
+            self.0 = start.add(text.len() + 1);
+        }
+        start.cast_const().cast()
+    }
+}
+
+impl StoredHead {
+    /// Copies everything with one allocation.
+    pub fn copy(head: &ResponseHead<'_>, pool: Pool<'_>) -> Self {
+        let items = head.headers.items();
+        let line = head.status_line.bytes();
+        let text: usize = items
+            .iter()
+            .map(|field| field.name.bytes().len() + field.value.bytes().len() + 2)
+            .sum();
+        const { assert!(align_of::<Field>() <= 8) };
+        let table = size_of::<Field>() * items.len();
+        let block = pool.allocate(table + text + line.len() + 1);
+        let fields: *mut Field = block.cast();
+        // SAFETY: the block has room for the table, all texts and their NULs, as added up above;
+        // apr_palloc aligns to 8.
+        unsafe {
+            let mut writer = Writer(block.add(table));
+            for (index, field) in items.iter().enumerate() {
+                let name = field.name.bytes();
+                fields.add(index).write(Field {
+                    name: writer.write(name),
+                    value: writer.write(field.value.bytes()),
+                    place: place_of(name),
+                });
+            }
+            // "200" and "200 " ask for httpd's text.
+            let line = if line.len() > 4 {
+                writer.write(line)
+            } else {
+                core::ptr::null()
+            };
+            StoredHead {
+                status: c_int::from(head.status),
+                line,
+                content_length: head.content_length,
+                fields,
+                count: items.len(),
+            }
+        }
+    }
+
+    /// Gives all of it to httpd.
+    fn apply(&self, request: Request<'_>) {
+        // SAFETY: `copy` filled the table; its strings lie in the request's pool.
+        unsafe {
+            request.set_status(self.status, self.line);
+            for index in 0..self.count {
+                let field = *self.fields.add(index);
+                match field.place {
+                    Place::Plain => request.headers_out().add(field.name, field.value),
+                    Place::ContentType => request.set_content_type(field.value),
+                    Place::Always => request.err_headers_out().add(field.name, field.value),
+                }
+            }
+        }
+        if self.content_length >= 0 {
+            request.set_content_length(self.content_length);
+        }
+    }
+}
+
+impl<'r> HttpdExchange<'r> {
+    /// The brigade for the response, the same until the request ends.
+    #[inline]
+    pub(super) fn brigade(&self) -> Brigade<'r> {
+        if let Some(output) = self.output.get() {
+            return output;
+        }
+        let output = Brigade::new(self.request);
+        self.output.set(Some(output));
+        output
+    }
+
+    /// Gives the head to httpd, once, when the first byte is about to go out: until then the
+    /// request looks untouched, so that an error page can still take the response's place.
+    fn apply_head(&self) {
+        if self.sent.replace(true) {
+            return;
+        }
+        if let Some(head) = self.head.get() {
+            head.apply(self.request);
+        }
+        // An interim response now would land in the middle of this one.
+        self.request.forget_continue();
+    }
+
+    /// Passes what was appended, with what `how` adds.
+    pub(super) fn send_appended(&self, how: Send) -> Result<(), ClientGone> {
+        let brigade = self.brigade();
+        match how {
+            Send::Flush => brigade.append_flush(),
+            Send::End => brigade.append_eos(),
+            Send::Keep if brigade.is_empty() => return self.reachable(),
+            Send::Keep => {}
+        }
+        self.apply_head();
+        self.pass(brigade)
+    }
+
+    /// Ends the response so that the client sees that it is cut short: httpd's filters leave out
+    /// the last chunk or reset the stream, and the connection is not used again.
+    pub(super) fn cut(&self) {
+        let brigade = self.brigade();
+        self.apply_head();
+        self.request.connection().close_after_response();
+        brigade.append_error(sys::HTTP_BAD_GATEWAY);
+        brigade.append_eos();
+        // Whether the client is still there makes no difference any more.
+        let _ = self.pass(brigade);
+    }
+
+    fn pass(&self, brigade: Brigade<'r>) -> Result<(), ClientGone> {
+        if self.client_gone.get() || self.filter_error.get() {
+            brigade.discard();
+            return Err(ClientGone);
+        }
+        let status = brigade.pass();
+        if status != sys::APR_SUCCESS {
+            self.client_gone.set(true);
+            // A filter that fails otherwise may have answered itself.
+            if status == sys::AP_FILTER_ERROR && !self.request.connection().aborted() {
+                self.filter_error.set(true);
+            }
+        }
+        self.reachable()
+    }
+
+    fn reachable(&self) -> Result<(), ClientGone> {
+        if self.client_gone.get() || self.request.connection().aborted() {
+            self.client_gone.set(true);
+            return Err(ClientGone);
+        }
+        Ok(())
+    }
+
+    /// Appends a range of the file `fd`. `Err` is an errno.
+    pub(super) fn append_range(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
+        let pool = self.request.pool();
+        let file = File::open_again(fd, self.sendfile, pool)
+            .or_else(|_| File::duplicate(fd, self.sendfile, pool))?;
+        self.brigade().append_file(file, offset, length);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, place_of};
+
+    #[test]
+    fn fields_go_where_httpd_expects_them() {
+        assert_eq!(place_of(b"content-TYPE"), Place::ContentType);
+        assert_eq!(place_of(b"WWW-authenticate"), Place::Always);
+        for name in [&b"Content-Typo"[..], b"X", b"Set-Cookie", b"Content-Types"] {
+            assert_eq!(place_of(name), Place::Plain);
+        }
+    }
+}

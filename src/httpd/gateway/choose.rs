@@ -1,0 +1,335 @@
+//! From WSGIPythonHome and what is installed to one gateway.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use super::directory::Installed;
+use super::home::Home;
+use super::record::{Minor, Record};
+use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
+
+/// Why no gateway was found.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which message.
+    pub code: Code,
+    /// What it says.
+    pub message: String,
+}
+
+/// A gateway and how its Python is to be started.
+#[derive(Debug)]
+pub struct Found {
+    /// The gateway's shared object.
+    pub gateway: PathBuf,
+    /// Its record.
+    pub record: Record,
+    /// The libpython.
+    pub libpython: PathBuf,
+    /// The interpreter's executable.
+    pub program: Option<PathBuf>,
+    /// The prefix, where WSGIPythonHome names one.
+    pub home: Option<PathBuf>,
+}
+
+/// Chooses for the module file `module` and the configured home.
+pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
+    let installed = super::directory::read(module).map_err(|message| Failure {
+        code: NO_GATEWAY_DIRECTORY,
+        message,
+    })?;
+    let (record, program, home) = match home {
+        None => {
+            let record = default(&installed)?;
+            (record, Some(record.executable.clone()), None)
+        }
+        Some(directory) => {
+            let examined = super::home::examine(directory).map_err(|what| Failure {
+                code: BAD_PYTHON_HOME,
+                message: format!("WSGIPythonHome {} {what}", directory.display()),
+            })?;
+            for_home(&installed, directory, examined)?
+        }
+    };
+    finish(
+        &installed,
+        record,
+        program.filter(|file| file.exists()),
+        home,
+    )
+}
+
+fn default(installed: &Installed) -> Result<&Record, Failure> {
+    let by_name = installed
+        .default
+        .as_ref()
+        .and_then(|stem| installed.records.iter().find(|record| record.stem == *stem));
+    match (by_name, installed.records.as_slice()) {
+        (Some(record), _) => Ok(record),
+        (None, [only]) => Ok(only),
+        (None, []) => Err(Failure {
+            code: NO_GATEWAY,
+            message: format!(
+                "no gateway is installed in {}; run 'make gateway PYTHON=/usr/bin/python3' and \
+                 'make install'",
+                installed.directory.display()
+            ),
+        }),
+        (None, _) => Err(Failure {
+            code: NO_GATEWAY,
+            message: format!(
+                "{} does not name one of the gateways installed ({}); write the stem of one of \
+                 them into it, or set WSGIPythonHome",
+                installed.directory.join("default").display(),
+                versions(installed)
+            ),
+        }),
+    }
+}
+
+fn versions(installed: &Installed) -> String {
+    let all: Vec<String> = installed
+        .records
+        .iter()
+        .map(|record| {
+            let kind = if record.is_free_threaded() { "t" } else { "" };
+            format!("{}{kind}", record.minor)
+        })
+        .collect();
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+type ForHome<'i> = (&'i Record, Option<PathBuf>, Option<PathBuf>);
+
+fn for_home<'i>(
+    installed: &'i Installed,
+    directory: &Path,
+    home: Home,
+) -> Result<ForHome<'i>, Failure> {
+    let (wanted, program) = match home {
+        Home::Venv { minor, program } => (vec![minor], Some(program)),
+        Home::Prefix { minors } => (minors, None),
+    };
+    // Several versions may share a prefix: the default gateway's, else the newest with a gateway.
+    let standard = default(installed).ok();
+    let record = standard
+        .filter(|record| wanted.contains(&record.minor))
+        .or_else(|| {
+            wanted
+                .iter()
+                .rev()
+                .find_map(|minor| best(installed, *minor))
+        })
+        .ok_or_else(|| missing(installed, directory, &wanted))?;
+    match program {
+        Some(program) => Ok((record, Some(program), None)),
+        None => {
+            let program = directory.join(format!("bin/python{}", record.minor));
+            Ok((record, Some(program), Some(directory.to_owned())))
+        }
+    }
+}
+
+/// The gateway for a version; one with the global lock before one without.
+fn best(installed: &Installed, minor: Minor) -> Option<&Record> {
+    let mut matching = installed.records.iter().filter(|r| r.minor == minor);
+    let first = matching.next()?;
+    if first.is_free_threaded() {
+        Some(matching.find(|r| !r.is_free_threaded()).unwrap_or(first))
+    } else {
+        Some(first)
+    }
+}
+
+fn missing(installed: &Installed, directory: &Path, wanted: &[Minor]) -> Failure {
+    let found: Vec<String> = wanted.iter().map(Minor::to_string).collect();
+    let newest = wanted.last().map_or_else(String::new, Minor::to_string);
+    Failure {
+        code: NO_GATEWAY,
+        message: format!(
+            "WSGIPythonHome {} is Python {}, but no gateway for that version is installed in {} \
+             (installed: {}); add one with 'make gateway PYTHON=python{newest}' and 'make install'",
+            directory.display(),
+            found.join(" and "),
+            installed.directory.display(),
+            versions(installed)
+        ),
+    }
+}
+
+fn finish(
+    installed: &Installed,
+    record: &Record,
+    program: Option<PathBuf>,
+    home: Option<PathBuf>,
+) -> Result<Found, Failure> {
+    let fail = |message| {
+        Err(Failure {
+            code: NO_GATEWAY,
+            message,
+        })
+    };
+    let gateway = record.file(&installed.directory);
+    if !gateway.exists() {
+        return fail(format!("the gateway {} is missing", gateway.display()));
+    }
+    let Some(libpython) = &record.libpython else {
+        return fail(format!(
+            "Python {} ({}) has no shared library, which httpd's own processes need; use a Python \
+             built with --enable-shared (Debian: apt install libpython{})",
+            record.version,
+            record.executable.display(),
+            record.minor
+        ));
+    };
+    if !libpython.exists() {
+        return fail(format!(
+            "{}, the shared library of Python {} that the gateway was built for, does not exist; \
+             install that Python, or build the gateway again with 'make gateway PYTHON=python{}'",
+            libpython.display(),
+            record.version,
+            record.minor
+        ));
+    }
+    Ok(Found {
+        gateway,
+        libpython: libpython.clone(),
+        record: record.clone(),
+        program,
+        home,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A module file with gateways beside it, removed at the end.
+    struct Tree(PathBuf);
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl Tree {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("rwsgi-{name}-{}", std::process::id()));
+            fs::create_dir_all(root.join("rwsgi")).unwrap();
+            fs::write(root.join("mod_rwsgi.so"), "").unwrap();
+            fs::write(root.join("libpython"), "").unwrap();
+            Tree(root)
+        }
+
+        fn gateway(&self, tag: &str, version: &str, libpython: &str) -> &Self {
+            let stem = self.0.join("rwsgi").join(format!("_rwsgi.cpython-{tag}-x"));
+            let text = format!(
+                "version = {version}\nlibpython = {libpython}\nprefix = /p\nexecutable = /p/x\n"
+            );
+            fs::write(format!("{}.conf", stem.display()), text).unwrap();
+            fs::write(format!("{}.so", stem.display()), "").unwrap();
+            self
+        }
+
+        fn shared(&self, tag: &str, version: &str) -> &Self {
+            let libpython = self.0.join("libpython").display().to_string();
+            self.gateway(tag, version, &libpython)
+        }
+
+        fn venv(&self, version: &str) -> PathBuf {
+            let venv = self.0.join(format!("venv-{version}"));
+            fs::create_dir_all(venv.join("bin")).unwrap();
+            fs::write(venv.join("bin/python"), "").unwrap();
+            fs::write(venv.join("pyvenv.cfg"), format!("version = {version}\n")).unwrap();
+            venv
+        }
+
+        fn choose(&self, home: Option<&Path>) -> Result<Found, Failure> {
+            choose(&self.0.join("mod_rwsgi.so"), home)
+        }
+    }
+
+    #[test]
+    fn the_default_is_named_or_the_only_one() {
+        let tree = Tree::new("default");
+        tree.shared("311", "3.11.2");
+        assert_eq!(tree.choose(None).unwrap().record.minor, Minor(3, 11));
+        tree.shared("312", "3.12.1");
+        assert_eq!(tree.choose(None).unwrap_err().code, NO_GATEWAY);
+        fs::write(tree.0.join("rwsgi/default"), "_rwsgi.cpython-312-x\n").unwrap();
+        assert_eq!(tree.choose(None).unwrap().record.minor, Minor(3, 12));
+    }
+
+    #[test]
+    fn a_virtual_environment_decides_by_its_version() {
+        let tree = Tree::new("venv");
+        tree.shared("311", "3.11.2")
+            .shared("312", "3.12.1")
+            .shared("313t", "3.13.0")
+            .shared("313", "3.13.0");
+        let venv = tree.venv("3.12.7");
+        let found = tree.choose(Some(&venv)).unwrap();
+        assert_eq!(found.record.minor, Minor(3, 12));
+        assert_eq!(found.program, Some(venv.join("bin/python")));
+        assert_eq!(found.home, None);
+        let found = tree.choose(Some(&tree.venv("3.13.1"))).unwrap();
+        assert_eq!(found.record.stem, "_rwsgi.cpython-313-x");
+    }
+
+    #[test]
+    fn a_version_without_gateway_is_named_with_the_remedy() {
+        let tree = Tree::new("missing");
+        tree.shared("311", "3.11.2");
+        let failure = tree.choose(Some(&tree.venv("3.9.1"))).unwrap_err();
+        assert_eq!(failure.code, NO_GATEWAY);
+        for part in [
+            "Python 3.9",
+            "installed: 3.11",
+            "make gateway PYTHON=python3.9",
+        ] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_prefix_keeps_its_home() {
+        let tree = Tree::new("prefix");
+        tree.shared("311", "3.11.2");
+        let prefix = tree.0.join("prefix");
+        for version in ["3.11", "3.13"] {
+            let library = prefix.join(format!("lib/python{version}"));
+            fs::create_dir_all(&library).unwrap();
+            fs::write(library.join("os.py"), "").unwrap();
+        }
+        let found = tree.choose(Some(&prefix)).unwrap();
+        assert_eq!(found.record.minor, Minor(3, 11));
+        assert_eq!(found.home.as_deref(), Some(prefix.as_path()));
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_refused() {
+        let tree = Tree::new("refused");
+        assert_eq!(tree.choose(None).unwrap_err().code, NO_GATEWAY);
+        tree.gateway("312", "3.12.1", "");
+        let message = tree.choose(None).unwrap_err().message;
+        assert!(message.contains("no shared library"), "{message}");
+        tree.gateway("312", "3.12.1", "/nowhere/libpython3.12.so");
+        let message = tree.choose(None).unwrap_err().message;
+        assert!(message.contains("does not exist"), "{message}");
+        fs::remove_dir_all(tree.0.join("rwsgi")).unwrap();
+        assert_eq!(tree.choose(None).unwrap_err().code, NO_GATEWAY_DIRECTORY);
+        let absent = tree.0.join("absent");
+        fs::create_dir_all(tree.0.join("rwsgi")).unwrap();
+        assert_eq!(
+            tree.choose(Some(&absent)).unwrap_err().code,
+            BAD_PYTHON_HOME
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! The life of Python in a child process.
+
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Instant;
+
+use crate::exchange::abi::{HashSeed, HostTable, Opt, RuntimeOptions, Slice, Text, VERSION};
+use crate::exchange::{Level, abi::GatewayTable};
+use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
+use crate::httpd::gateway::{Choice, load};
+use crate::httpd::sys::boundary::{Place, guard};
+use crate::httpd::sys::{self, apr_pool_t, apr_status_t, server_rec};
+use crate::messages::{GATEWAY_MISMATCH, LOAD_FAILED, NO_PYTHON};
+
+/// The gateway of this process while Python runs in it. Set by `child_init`, before the threads
+/// that serve requests are there, and never in the parent.
+static GATEWAY: AtomicPtr<GatewayTable> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Whether Python has been started in this process: it is not started twice, not even when `-X`
+/// makes one process live through several configurations.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// The main server of the configuration that this process serves, for lines that belong to no
+/// request. Its pool outlives the child's.
+static MAIN: AtomicPtr<server_rec> = AtomicPtr::new(core::ptr::null_mut());
+
+/// How long Python's exit handlers may take; httpd's parent is less patient than ten seconds.
+const STOP_DEADLINE_MS: u32 = 3_000;
+
+/// How many new requests may wait for the GIL at once where nothing is configured.
+const REQUEST_PERMITS: u32 = 2;
+
+static HOST: HostTable = HostTable {
+    version: VERSION,
+    size: size_of::<HostTable>() as u32,
+    log: host_log,
+};
+
+/// The gateway; `None` where Python does not run in this process.
+#[inline(always)]
+pub fn gateway() -> Option<&'static GatewayTable> {
+    // SAFETY: the table of a shared object that is never unloaded.
+    unsafe { GATEWAY.load(Ordering::Acquire).as_ref() }
+}
+
+/// httpd's `child_init`: after privileges are dropped, before any thread of the MPM runs.
+///
+/// # Safety
+/// Called by httpd.
+pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server_rec) {
+    guard(Place::Server(server), (), || {
+        // SAFETY: the child's pool, and the main server of the configuration it serves.
+        let (pool, server) = unsafe { (Pool::new(pchild), Server::new(server)) };
+        MAIN.store(server.as_ptr(), Ordering::Release);
+        let Some(config) = ServerConfig::of(server) else {
+            return;
+        };
+        let Some(choice) = config.globals().gateway else {
+            return;
+        };
+        if let Err(message) = start(server, config.globals(), &choice) {
+            server.log(Level::Alert, message.as_bytes());
+            return;
+        }
+        // SAFETY: the function may be called at any time with any data.
+        unsafe { pool.on_clear(core::ptr::null_mut(), stop) };
+    });
+}
+
+/// Loads the gateway and starts Python. `Err` is a message.
+fn start(server: Server<'_>, globals: &Globals, choice: &Choice) -> Result<(), String> {
+    if STARTED.swap(true, Ordering::AcqRel) {
+        return Err(format!(
+            "{LOAD_FAILED}Python has already run in this process and cannot be started again; stop \
+             and start httpd"
+        ));
+    }
+    // A hang while loading shows nothing else in the log.
+    let about = format!(
+        "starting Python {} ({})",
+        choice.version.text(),
+        choice.libpython.text()
+    );
+    server.log(Level::Info, about.as_bytes());
+    let began = Instant::now();
+    let table =
+        load::load(choice).map_err(|failure| format!("{}{}", failure.code, failure.message))?;
+    if !same_minor(table.python, &choice.version.text()) {
+        return Err(format!(
+            "{GATEWAY_MISMATCH}{} was built for another Python than its record says; run 'make \
+             gateway' again",
+            choice.gateway.text()
+        ));
+    }
+    if start_with(table, globals, choice) != 0 {
+        return Err(format!(
+            "{NO_PYTHON}Python could not be started; requests in this process are answered with 500"
+        ));
+    }
+    GATEWAY.store(core::ptr::from_ref(table).cast_mut(), Ordering::Release);
+    let about = format!("Python started in {} ms", began.elapsed().as_millis());
+    server.log(Level::Info, about.as_bytes());
+    Ok(())
+}
+
+/// Whether `PY_VERSION_HEX` and a version in text agree in major and minor number.
+fn same_minor(hex: u32, text: &str) -> bool {
+    let prefix = format!("{}.{}.", hex >> 24, (hex >> 16) & 0xff);
+    text.starts_with(&prefix)
+}
+
+fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int {
+    let path = globals.python_path;
+    let python_path: Vec<Text<'_>> = path
+        .iter()
+        .flat_map(|list| values::directories(list.bytes()))
+        .map(Text::from)
+        .collect();
+    let warnings: Vec<Text<'_>> = globals
+        .warnings
+        .items()
+        .iter()
+        .map(|filter| Text::from(filter.bytes()))
+        .collect();
+    let seed = globals.hash_seed.unwrap_or(Seed {
+        kind: HashSeed::Unset,
+        value: 0,
+    });
+    // With -X a person debugs at the terminal.
+    let single = mpm::is_defined(c"ONE_PROCESS");
+    let threads = mpm::threads();
+    let processes = mpm::processes();
+    let options = RuntimeOptions {
+        program_name: Opt::new(choice.program.as_ref().map(|program| program.bytes())),
+        home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
+        python_path: Slice::new(&python_path),
+        warnings: Slice::new(&warnings),
+        optimize: globals
+            .optimize
+            .map_or(-1, |level| i32::try_from(level).unwrap_or(i32::MAX)),
+        hash_seed: seed.kind,
+        hash_seed_value: seed.value,
+        dont_write_bytecode: globals.dont_write_bytecode.unwrap_or(false),
+        restrict_stdin: globals.restrict_stdin.unwrap_or(false) && !single,
+        restrict_stdout: globals.restrict_stdout.unwrap_or(false) && !single,
+        restrict_signal: globals.restrict_signal.unwrap_or(true),
+        multithread: threads != 1,
+        multiprocess: processes != 1,
+        reserve_main: globals.reserve_main,
+        threads,
+        processes,
+        request_permits: globals.request_permits.unwrap_or(REQUEST_PERMITS),
+        server_version: mpm::version(),
+        server_description: Text::from(mpm::description()),
+        server_built: Text::from(mpm::built()),
+        mpm_name: Text::from(mpm::name()),
+    };
+    // SAFETY: both tables are valid; this is the child's first thread, after the fork.
+    unsafe { (table.start)(&HOST, &options) }
+}
+
+/// Clean-up of the child's pool: exit of the process, after its threads have ended; with prefork
+/// possibly from a signal handler, as the gateway knows.
+unsafe extern "C" fn stop(_: *mut c_void) -> apr_status_t {
+    guard(
+        Place::Server(MAIN.load(Ordering::Acquire)),
+        sys::APR_SUCCESS,
+        || {
+            let table = GATEWAY.swap(core::ptr::null_mut(), Ordering::AcqRel);
+            // SAFETY: as in `gateway`; `start` was called by this thread and succeeded.
+            unsafe {
+                if let Some(table) = table.as_ref() {
+                    (table.stop)(STOP_DEADLINE_MS);
+                }
+            }
+            sys::APR_SUCCESS
+        },
+    )
+}
+
+/// Logs a line that belongs to no request.
+unsafe extern "C" fn host_log(level: u8, line: Text<'_>) {
+    let server = MAIN.load(Ordering::Acquire);
+    guard(Place::Server(server), (), || {
+        // SAFETY: null, which is the main log, or the server that `child_init` was given.
+        unsafe { sys::log::server(server, level_of(level), line.bytes()) }
+    });
+}
+
+/// A level from the number that crossed the ABI.
+pub fn level_of(number: u8) -> Level {
+    match number {
+        0 | 1 => Level::Alert,
+        2 => Level::Crit,
+        3 => Level::Error,
+        4 => Level::Warning,
+        5 => Level::Notice,
+        6 => Level::Info,
+        7 => Level::Debug,
+        _ => Level::Trace1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_minor_number() {
+        assert!(same_minor(0x030b_02f0, "3.11.2"));
+        assert!(!same_minor(0x0301_02f0, "3.11.2"));
+        assert!(!same_minor(0x030c_01f0, "3.11.2"));
+    }
+
+    #[test]
+    fn levels_keep_their_numbers() {
+        for number in 1..=8 {
+            assert_eq!(level_of(number) as u8, number);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What httpd calls: the module record and the hooks.
+
+pub mod child;
+pub mod handler;
+pub mod start;
+pub mod translate;
+
+use core::ffi::{CStr, c_char, c_int, c_ulong};
+
+use crate::httpd::config::{directives, server, settings};
+use crate::httpd::sys::{self, apr_pool_t, module};
+
+/// The module record, which `LoadModule rwsgi_module` looks up by this name.
+///
+/// httpd writes its index, its place in the list and its handle into it; it is only accessed
+/// through raw pointers.
+#[unsafe(no_mangle)]
+pub static mut rwsgi_module: module = module {
+    version: sys::MODULE_MAGIC_NUMBER_MAJOR,
+    minor_version: sys::MODULE_MAGIC_NUMBER_MINOR,
+    module_index: -1,
+    name: c"mod_rwsgi.c".as_ptr(),
+    dynamic_load_handle: core::ptr::null_mut(),
+    next: core::ptr::null_mut(),
+    magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
+    rewrite_args: None,
+    create_dir_config: Some(settings::create),
+    merge_dir_config: Some(settings::merge),
+    create_server_config: Some(server::create),
+    merge_server_config: Some(server::merge),
+    cmds: directives::COMMANDS.as_ptr(),
+    register_hooks: Some(register),
+    flags: 0,
+};
+
+/// The module's number in configuration vectors and log levels.
+#[inline(always)]
+pub fn module_index() -> c_int {
+    // SAFETY: httpd sets it when it loads the module, before it calls anything else, and never
+    // while requests run.
+    unsafe { (&raw const rwsgi_module.module_index).read() }
+}
+
+/// Names of modules in the form that httpd's sorting wants, ended by null.
+struct Names<const N: usize>([*const c_char; N]);
+
+// SAFETY: constants; httpd only reads them.
+unsafe impl<const N: usize> Sync for Names<N> {}
+
+const fn names<const N: usize>(list: [&'static CStr; N]) -> [*const c_char; N] {
+    let mut pointers = [core::ptr::null(); N];
+    let mut index = 0;
+    while index < N {
+        pointers[index] = list[index].as_ptr();
+        index += 1;
+    }
+    pointers
+}
+
+// mod_alias first: what it maps (static files, usually) is not ours.
+static BEFORE_TRANSLATE: Names<2> = {
+    let [alias] = names([c"mod_alias.c"]);
+    Names([alias, core::ptr::null()])
+};
+static AFTER_TRANSLATE: Names<3> = {
+    let [userdir, vhost] = names([c"mod_userdir.c", c"mod_vhost_alias.c"]);
+    Names([userdir, vhost, core::ptr::null()])
+};
+
+unsafe extern "C" fn register(_: *mut apr_pool_t) {
+    // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
+    unsafe {
+        let none = core::ptr::null();
+        sys::ap_hook_check_config(Some(start::check_config), none, none, sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_post_config(Some(start::post_config), none, none, sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_child_init(Some(child::child_init), none, none, sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_translate_name(
+            Some(translate::translate_name),
+            BEFORE_TRANSLATE.0.as_ptr(),
+            AFTER_TRANSLATE.0.as_ptr(),
+            sys::APR_HOOK_MIDDLE,
+        );
+        sys::ap_hook_handler(Some(handler::handler), none, none, sys::APR_HOOK_MIDDLE);
+    }
+}

@@ -1,0 +1,160 @@
+//! httpd's error log.
+
+use core::ffi::{CStr, c_int};
+
+use super::{
+    ap_log_error_, ap_log_rerror_, request_rec, rwsgi_request_logs, rwsgi_server_logs, server_rec,
+};
+use crate::exchange::Level;
+use crate::httpd::hooks::module_index;
+
+/// What a message may take in httpd's line of 8192 bytes, with room for time, tags, client and
+/// referer before and after it.
+const ROOM: usize = 7_000;
+
+/// The message is an argument, never a format.
+const FORMAT: &CStr = c"%.*s";
+
+/// Logs a line with the request's virtual host, log id and client. Any thread may call it that
+/// serves the request.
+///
+/// # Safety
+/// `request` is a live request of the calling thread.
+pub unsafe fn request(request: *mut request_rec, level: Level, line: &[u8]) {
+    let index = module_index();
+    // SAFETY: the caller's promise.
+    if unsafe { rwsgi_request_logs(request, index, level as c_int) } == 0 {
+        return;
+    }
+    pieces(line, |piece| {
+        // SAFETY: the format takes a length and that many bytes without NUL; httpd copies them.
+        unsafe {
+            ap_log_rerror_(
+                core::ptr::null(),
+                0,
+                index,
+                level as c_int,
+                0,
+                request,
+                FORMAT.as_ptr(),
+                piece.len() as c_int,
+                piece.as_ptr(),
+            );
+        }
+    });
+}
+
+/// Logs a line with a server's log. Any thread.
+///
+/// # Safety
+/// `server` is null (the main log) or a live server.
+pub unsafe fn server(server: *const server_rec, level: Level, line: &[u8]) {
+    let index = module_index();
+    // SAFETY: the caller's promise.
+    if !server.is_null() && unsafe { rwsgi_server_logs(server, index, level as c_int) } == 0 {
+        return;
+    }
+    pieces(line, |piece| {
+        // SAFETY: as in `request`.
+        unsafe {
+            ap_log_error_(
+                core::ptr::null(),
+                0,
+                index,
+                level as c_int,
+                0,
+                server,
+                FORMAT.as_ptr(),
+                piece.len() as c_int,
+                piece.as_ptr(),
+            );
+        }
+    });
+}
+
+/// Cuts `line` into pieces that httpd logs whole, and makes NUL bytes, which would end a piece,
+/// visible.
+fn pieces(line: &[u8], mut log: impl FnMut(&[u8])) {
+    if line.contains(&0) {
+        let visible = line
+            .split(|&c| c == 0)
+            .collect::<Vec<_>>()
+            .join(&b"\\0"[..]);
+        return pieces(&visible, log);
+    }
+    let mut rest = line;
+    loop {
+        let (piece, more) = rest.split_at(fitting(rest));
+        log(piece);
+        if more.is_empty() {
+            return;
+        }
+        rest = more;
+    }
+}
+
+/// How many bytes of `line` fit, as httpd escapes them. At least 1 unless `line` is empty.
+fn fitting(line: &[u8]) -> usize {
+    if line.len() <= ROOM / 4 {
+        return line.len();
+    }
+    let mut taken = 0;
+    for (index, &byte) in line.iter().enumerate() {
+        taken += match byte {
+            b'"' | b'\\' => 2,
+            b' '..=b'~' => 1,
+            // As `\xe4`.
+            _ => 4,
+        };
+        if taken > ROOM {
+            // Not within a character of UTF-8: those are at most four bytes long.
+            let boundary = (index.saturating_sub(3)..=index)
+                .rev()
+                .find(|&i| line[i] & 0xc0 != 0x80);
+            return boundary.unwrap_or(index).max(1);
+        }
+    }
+    line.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(line: &[u8]) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        pieces(line, |piece| all.push(piece.to_vec()));
+        all
+    }
+
+    #[test]
+    fn short_lines_stay_whole() {
+        for line in [&b""[..], b"a", b"Traceback (most recent call last):"] {
+            assert_eq!(collect(line), [line]);
+        }
+    }
+
+    #[test]
+    fn long_lines_are_split_and_nothing_is_lost() {
+        for line in [
+            vec![b'a'; 20_000],
+            "\u{e4}\u{20ac}".repeat(5_000).into_bytes(),
+        ] {
+            let all = collect(&line);
+            assert!(all.len() > 1);
+            assert!(all.iter().all(|piece| fitting(piece) == piece.len()));
+            assert!(all.iter().all(|piece| core::str::from_utf8(piece).is_ok()));
+            assert_eq!(all.concat(), line);
+        }
+    }
+
+    #[test]
+    fn nul_is_visible() {
+        assert_eq!(collect(b"a\0b"), [b"a\\0b"]);
+    }
+
+    #[test]
+    fn garbage_is_split_too() {
+        assert_eq!(collect(&[0x80; 9_000]).concat(), [0x80; 9_000]);
+    }
+}

@@ -1,0 +1,211 @@
+"""Prints results as tables, and says what is going on meanwhile."""
+
+from __future__ import annotations
+
+import sys
+
+from systems import SYSTEMS
+
+
+class Report:
+    """Tables go to standard output, progress and failures to standard error."""
+
+    def __init__(self):
+        self.failures: list[str] = []
+
+    def progress(self, text: str) -> None:
+        print(f"... {text}", file=sys.stderr, flush=True)
+
+    def failure(self, what: str, error: Exception) -> None:
+        self.failures.append(f"{what}: {error}")
+        print(f"FAILED {what}: {error}", file=sys.stderr, flush=True)
+
+    def table(self, title: str, head: list[str], rows: list[list]) -> None:
+        """A table in Markdown, its columns aligned for reading as text, too."""
+        cells = [head, *([_text(cell) for cell in row] for row in rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        print(f"\n{title}\n")
+        for number, row in enumerate(cells):
+            parts = [row[0].ljust(widths[0])]
+            parts += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+            print("| " + " | ".join(parts) + " |")
+            if number == 0:
+                rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
+                print("| " + " | ".join(rule) + " |")
+        sys.stdout.flush()
+
+
+def _text(cell) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return f"{cell:,.2f}" if abs(cell) < 10 else f"{cell:,.1f}"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return str(cell)
+
+
+def _ratio(row: dict, key: str, system: str, base: str) -> float | None:
+    if system not in row or base not in row:
+        return None
+    return row[system][key] / row[base][key]
+
+
+def instructions(report: Report, results: dict, bounds: dict[str, int]) -> None:
+    rows = []
+    for workload, row in results.items():
+        for system, figures in row.items():
+            rows.append(
+                [
+                    workload,
+                    SYSTEMS[system].label,
+                    figures["instructions"],
+                    f"{figures['spread_percent']:.3f} %",
+                    _ratio(row, "instructions", system, "c"),
+                    _ratio(row, "instructions", system, "mod_wsgi"),
+                    bounds.get(workload) if system == "rwsgi" else None,
+                ]
+            )
+    head = ["workload", "server", "instructions", "spread", "x C", "x mod_wsgi", "bound"]
+    report.table("Instructions per request (user space, callgrind)", head, rows)
+
+
+def cpu(report: Report, results: dict) -> None:
+    rows = []
+    for workload, row in results.items():
+        for system, f in row.items():
+            label = SYSTEMS[system].label
+            if system == "c" and workload == "file10m":
+                label = "httpd's static file"
+            rows.append(
+                [
+                    workload,
+                    label,
+                    f["cpu_us"],
+                    "{:,.1f}..{:,.1f}".format(*f["cpu_us_range"]),
+                    f"{f['user_us']:,.1f} + {f['system_us']:,.1f}",
+                    _ratio(row, "cpu_us", system, "c"),
+                    _ratio(row, "cpu_us", system, "mod_wsgi"),
+                    round(f["requests_per_second"]),
+                    round(f["p50_us"]),
+                    round(f["p99_us"]),
+                    round(f["errors"]),
+                ]
+            )
+    head = ["workload", "server", "CPU µs/request", "range", "user + system", "x C", "x mod_wsgi"]
+    head += ["req/s", "p50 µs", "p99 µs", "errors"]
+    report.table("CPU time per request (server on one core, wrk on another)", head, rows)
+
+
+def syscalls(report: Report, results: dict) -> None:
+    totals = {system: sum(calls.values()) for system, calls in results.items()}
+    names = {name for calls in results.values() for name in calls}
+    most = {name: max(calls.get(name, 0) for calls in results.values()) for name in names}
+    rows: list[list] = [["all", *(round(total, 2) for total in totals.values())]]
+    for name in sorted(names, key=lambda n: -most[n]):
+        if most[name] >= 0.01:
+            rows.append([name, *(round(calls.get(name, 0.0), 2) for calls in results.values())])
+    head = ["call", *(SYSTEMS[system].label for system in results)]
+    report.table("System calls per hello (strace, one keep-alive connection)", head, rows)
+
+
+def fairness(report: Report, results: dict) -> None:
+    rows = []
+    for scene, row in results.items():
+        for system, f in row.items():
+            rows.append(
+                [
+                    scene,
+                    SYSTEMS[system].label,
+                    round(f["per_second"]),
+                    round(f["p50_us"]),
+                    round(f["p99_us"]),
+                    f["p99_us"] / f["p50_us"],
+                    _ratio(row, "p99_us", system, "mod_wsgi"),
+                    f.get("heavy_per_second"),
+                    round(f["errors"]),
+                ]
+            )
+    head = ["scene", "server", "req/s", "p50 µs", "p99 µs", "p99/p50", "p99 x mod_wsgi"]
+    head += ["heavy req/s", "errors"]
+    report.table("Fairness (one process on one core)", head, rows)
+
+
+def memory(report: Report, results: dict) -> None:
+    rows = [
+        [SYSTEMS[system].label, row.get("upload"), row.get("download")]
+        for system, row in results.items()
+    ]
+    head = ["server", "1 GiB upload", "1 GiB download"]
+    report.table("Growth of the worker's peak resident memory, MiB", head, rows)
+
+
+def profile(report: Report, system: str, workload: str, data, top: int, function: str) -> None:
+    """Where the instructions go: by object, by function, by source line, around a function."""
+    title = f"{SYSTEMS[system].label}, {workload}: {data.total:,.0f} instructions per request"
+
+    def share(value: float) -> str:
+        return f"{100 * value / data.total:.1f} %"
+
+    rows = [[name or "?", round(own), share(own)] for name, own in data.by_object() if own >= 1]
+    report.table(f"{title}, by object", ["object", "exclusive", "share"], rows)
+    head = ["function", "object", "inclusive", "exclusive", "share", "calls"]
+    for key, what in (("inclusive", "inclusive"), ("own", "exclusive")):
+        report.table(
+            f"{title}, the top {top} {what}",
+            head,
+            [_row(f, share, key) for f in data.top(key, top)],
+        )
+    rows = [
+        ["  " * depth + _shortened(f.name), f.object, round(calls, 2), round(cost), share(cost)]
+        for depth, f, calls, cost in data.tree("ap_process_async_request", 0.006)
+    ]
+    head_of_tree = ["call", "object", "calls", "inclusive", "share"]
+    report.table(f"{title}, calls that cost more than 0.6 %", head_of_tree, rows)
+    rows = [_row(f, share, "own") for f in data.top("own", top, r"^(mod_rwsgi|_rwsgi)")]
+    if rows:
+        report.table(f"{title}, the top {top} of rwsgi's own functions", head, rows)
+    lines = [(place, own) for place, own in data.lines.items() if "/src/" in place[0]]
+    lines = [item for item in lines if item[1] >= 1 and place_is_own(item[0][0])]
+    if lines:
+        lines.sort(key=lambda item: -item[1])
+        rows = [[f"{_short(file)}:{line}", round(own)] for (file, line), own in lines[:top]]
+        report.table(f"{title}, the top {top} lines of rwsgi's source", ["line", "exclusive"], rows)
+    if function:
+        _around(report, data, function)
+
+
+def place_is_own(file: str) -> bool:
+    """Whether a source file is this project's, not the standard library's or a crate's."""
+    return "/registry/" not in file and "/library/" not in file and file.endswith(".rs")
+
+
+def _short(file: str) -> str:
+    return "src/" + file.rpartition("/src/")[2] if "/src/" in file else file
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 90 else name[:87] + "..."
+
+
+def _row(f, share, key: str) -> list:
+    value = f.inclusive if key == "inclusive" else f.own
+    return [
+        _shortened(f.name),
+        f.object,
+        round(f.inclusive),
+        round(f.own),
+        share(value),
+        round(f.calls, 2),
+    ]
+
+
+def _around(report: Report, data, pattern: str) -> None:
+    found = data.neighbours(pattern)
+    for f, callers, callees in found[:5]:
+        rows = [["called by " + n, round(calls, 2), round(cost)] for n, calls, cost in callers[:10]]
+        rows.append(["itself", round(f.calls, 2), round(f.own)])
+        rows += [["calls " + n, round(calls, 2), round(cost)] for n, calls, cost in callees[:25]]
+        report.table(f"{f.name} [{f.object}]", ["", "calls", "inclusive"], rows)
+    if not found:
+        print(f"\nno function matches {pattern}")

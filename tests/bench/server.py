@@ -1,0 +1,265 @@
+"""One httpd for one measurement: configuration, start, process tree, stop by its own pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from client import Connection
+from systems import HERE, System, tool
+from workloads import MIB, Workload
+
+START_SECONDS = 120
+STOP_SECONDS = 60
+
+# Shared by all systems; no access log, no .htaccess.
+CONFIG = """\
+ServerRoot {run}
+DefaultRuntimeDir {run}
+PidFile {run}/httpd.pid
+ErrorLog {run}/error.log
+LogLevel warn
+ServerName localhost
+Listen 127.0.0.1:{port}
+{load}
+StartServers 1
+ServerLimit 1
+ThreadLimit {threads}
+ThreadsPerChild {threads}
+MaxRequestWorkers {threads}
+MinSpareThreads 1
+MaxSpareThreads {threads}
+MaxConnectionsPerChild 0
+KeepAlive On
+KeepAliveTimeout 60
+MaxKeepAliveRequests 0
+Timeout 120
+DocumentRoot {run}/htdocs
+<Directory />
+  Options FollowSymLinks
+  AllowOverride None
+  Require all granted
+</Directory>
+"""
+
+# What any site loads that serves its static files through an Alias.
+MODULES = ["mpm_event", "authz_core", "mime", "alias"]
+
+
+class ServerFailed(Exception):
+    """httpd did not start or died; the message holds its log."""
+
+
+def server_user() -> str | None:
+    """Root must not serve: then httpd runs as the distribution's user from the start, so that
+    whatever tool it runs under can write its files. Anybody else runs it as himself."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("www-data", "apache", "nobody") if name in known), None)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all its descendants that are alive."""
+    pids = [pid]
+    for parent in pids:
+        for task in _tasks(parent):
+            with contextlib.suppress(OSError):
+                children = Path(f"/proc/{parent}/task/{task}/children").read_text()
+                pids += [int(child) for child in children.split()]
+    return pids
+
+
+def _tasks(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(f"/proc/{pid}/task")
+    return []
+
+
+class Httpd:
+    """A running httpd; use it as a context manager.
+
+    `prefix` is a command that httpd runs under (valgrind, taskset); `run` is the directory of
+    this server: a fixed number of path components below /, since httpd's directory walk costs
+    instructions for each.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        workload: Workload,
+        *,
+        threads: int = 25,
+        prefix: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
+        extra: tuple[str, ...] = (),
+        fifos: tuple[str, ...] = (),
+    ):
+        self.system, self.workload = system, workload
+        self.threads, self.prefix, self.fifos = threads, prefix, fifos
+        self.before, self.extra = before, extra
+        self.process: subprocess.Popen | None = None
+        self.port = free_port()
+        self.child_pid = 0
+        self.run = Path(tempfile.mkdtemp(prefix="rwsgi-bench-", dir="/tmp"))
+
+    def __enter__(self) -> Httpd:
+        try:
+            self._prepare()
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        try:
+            self._stop()
+        finally:
+            shutil.rmtree(self.run, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        shutil.copytree(
+            HERE / "apps", self.run / "apps", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        (self.run / "htdocs").mkdir()
+        (self.run / "mime.types").write_text("text/plain txt\n")
+        if self.workload.name == "file10m":
+            (self.run / "htdocs/file.bin").write_bytes(b"x" * (10 * MIB))
+        modules = _modules_directory()
+        load = [f"LoadModule {m}_module {modules}/mod_{m}.so" for m in MODULES]
+        load.append(f"TypesConfig {self.run}/mime.types")
+        system = self.system.config(self.workload, self.run)
+        # LoadModule first; an alias of a longer path must stand before that of "/".
+        lines = [
+            CONFIG.format(run=self.run, port=self.port, threads=self.threads, load="\n".join(load)),
+            system[0],
+            *(line.format(run=self.run) for line in self.before),
+            *system[1:],
+            *(line.format(run=self.run) for line in self.extra),
+        ]
+        (self.run / "httpd.conf").write_text("\n".join(lines) + "\n")
+        for name in self.fifos:
+            os.mkfifo(self.run / name)
+        user = server_user()
+        if user:
+            entry = pwd.getpwnam(user)
+            for path in (self.run, *self.run.rglob("*")):
+                os.chown(path, entry.pw_uid, entry.pw_gid)
+
+    def _start(self) -> None:
+        user = server_user()
+        options = {}
+        if user:
+            entry = pwd.getpwnam(user)
+            options = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        # A small fixed environment: its size moves the stack, hash seeds move dict lookups.
+        env = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "PYTHONHASHSEED": "0",
+            "TMPDIR": str(self.run),
+        }
+        httpd = tool("apache2", "httpd", package="apache2")
+        with open(self.run / "console.log", "wb") as console:
+            self.process = subprocess.Popen(
+                [*self.prefix, httpd, "-DFOREGROUND", "-f", str(self.run / "httpd.conf")],
+                cwd=self.run,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                **options,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if self.process.poll() is not None:
+                raise ServerFailed(f"httpd ended during start-up:\n{self.log()}")
+            try:
+                # A whole answer, not only an open port: then the application is loaded.
+                with Connection(self.port, timeout=START_SECONDS) as connection:
+                    connection.run(self.workload, 1)
+                self.child_pid = self.child()
+                return
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise ServerFailed(f"httpd did not start:\n{self.log()}") from None
+                time.sleep(0.02)  # nothing announces that a port is open
+            except Exception as error:
+                raise ServerFailed(f"{self.system.label}: {error}\n{self.log()}") from error
+
+    def _stop(self) -> None:
+        process, self.process = self.process, None
+        if process is None or process.poll() is not None:
+            return
+        pids = tree(process.pid)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait(STOP_SECONDS)
+
+    def log(self) -> str:
+        """Console output and error log, for messages."""
+        texts = []
+        for name in ("console.log", "error.log"):
+            with contextlib.suppress(OSError):
+                texts += (self.run / name).read_text(errors="replace").splitlines()[-20:]
+        return "\n".join(texts)
+
+    def pids(self) -> list[int]:
+        """The whole process tree, the parent first."""
+        return tree(self.process.pid)
+
+    def child(self) -> int:
+        """The one worker process."""
+        children = self.pids()[1:]
+        if len(children) != 1:
+            raise ServerFailed(f"expected one worker process, found {children}")
+        return children[0]
+
+    def settle(self) -> None:
+        """Returns when every thread of the worker process sleeps, with its request all done.
+
+        Otherwise it depends on the client's speed whether httpd finds the next request at once or
+        gives the connection back to its listener: 2,000 instructions and 7 system calls.
+        """
+        deadline = time.monotonic() + 10
+        calm = 0
+        while calm < 2:
+            calm = calm + 1 if _asleep(self.child_pid) else 0
+            if time.monotonic() > deadline:
+                raise ServerFailed("the server does not come to rest")
+
+
+def _asleep(pid: int) -> bool:
+    for task in _tasks(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/stat", "rb") as file:
+            # "pid (name) state ...", and the name may hold anything.
+            if file.read().rpartition(b") ")[2][:1] != b"S":
+                return False
+    return True
+
+
+def _modules_directory() -> str:
+    apxs = tool("apxs", "apxs2", package="apache2-dev")
+    return subprocess.run(
+        [apxs, "-q", "LIBEXECDIR"], check=True, capture_output=True, text=True, timeout=30
+    ).stdout.strip()

@@ -1,0 +1,75 @@
+"""System calls per request of the worker process, by strace."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+from client import Connection
+from server import Httpd, ServerFailed
+from systems import SYSTEMS, tool
+from workloads import WORKLOADS
+
+WARM_UP = 300
+COUNTED = 300
+ATTACH_SECONDS = 30
+
+
+def measure(system_name: str) -> dict[str, float]:
+    """Calls per hello by name, each request beginning when the server is at rest."""
+    with (
+        Httpd(SYSTEMS[system_name], WORKLOADS["hello"]) as server,
+        Connection(server.port) as connection,
+    ):
+        connection.run(server.workload, WARM_UP, server.settle)
+        table = server.run / "strace.txt"
+        strace = subprocess.Popen(
+            [tool("strace", package="strace"), "-f", "-c", "-o", str(table)]
+            + ["-p", str(server.child_pid)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait_until_traced(server.child_pid, strace)
+            connection.run(server.workload, COUNTED, server.settle)
+        finally:
+            # SIGINT: detach, and write the table.
+            strace.send_signal(signal.SIGINT)
+            strace.wait(ATTACH_SECONDS)
+        return {name: calls / COUNTED for name, calls in _parse(table.read_text()).items()}
+
+
+def _wait_until_traced(pid: int, strace: subprocess.Popen) -> None:
+    """Returns when strace holds all threads; the kernel says so in their status."""
+    from pathlib import Path
+
+    deadline = time.monotonic() + ATTACH_SECONDS
+    while time.monotonic() < deadline and strace.poll() is None:
+        states = [(t / "status").read_text() for t in Path(f"/proc/{pid}/task").iterdir()]
+        if all("TracerPid:\t0\n" not in state for state in states):
+            return
+        time.sleep(0.01)
+    raise ServerFailed("strace could not attach (in a container it needs CAP_SYS_PTRACE)")
+
+
+def _parse(table: str) -> dict[str, int]:
+    """The calls column of `strace -c`."""
+    calls = {}
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) >= 5 and fields[0][0].isdigit() and fields[-1] != "total":
+            calls[fields[-1]] = int(fields[3])
+    return calls
+
+
+def run(systems: list[str], report) -> dict:
+    """Calls of each system."""
+    results = {}
+    for system in systems:
+        report.progress(f"system calls: {SYSTEMS[system].label}")
+        try:
+            results[system] = measure(system)
+        except ServerFailed as error:
+            report.failure(f"system calls {system}", error)
+    return results

@@ -1,0 +1,173 @@
+"""The servers compared: how each is built or found, and its lines of httpd configuration."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from workloads import Workload
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+BUILD = ROOT / "build" / "bench"
+PYTHON = "/usr/bin/python3"
+MOD_WSGI = "mod_wsgi==6.1.1"
+# Pinned to the bug-fix release: asgiref 3.13 alone takes 116,000 instructions off a request.
+DJANGO = ("django==5.2.19", "asgiref==3.11.0", "sqlparse==0.5.3")
+
+
+class Missing(Exception):
+    """Something the benchmark needs is not there; the message names the remedy."""
+
+
+def tool(*names: str, package: str) -> str:
+    """The path of the first of these programs that exists."""
+    for name in names:
+        path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if path:
+            return path
+    raise Missing(f"{names[0]} not found: apt-get install {package}")
+
+
+def _logged(command: list, log: Path, what: str, **options) -> None:
+    """Runs a build command with its output in `log`, which a failure names."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as out:
+        done = subprocess.run(command, stdout=out, stderr=out, timeout=900, **options)
+    if done.returncode != 0:
+        tail = log.read_text(errors="replace").splitlines()[-15:]
+        raise Missing("\n".join([f"{what} failed (see {log}):", *tail]))
+
+
+def venv() -> Path:
+    """The virtual environment with mod_wsgi and Django, made when first needed."""
+    path = BUILD / "venv"
+    done = path / "complete"
+    wanted = " ".join((MOD_WSGI, *DJANGO))
+    if done.exists() and done.read_text() == wanted:
+        return path
+    print(f"building {wanted} into {path} (once)", file=sys.stderr, flush=True)
+    tool("apxs", "apxs2", package="apache2-dev")
+    log = BUILD / "venv.log"
+    _logged([PYTHON, "-m", "venv", "--clear", str(path)], log, "making the virtual environment")
+    # httpd loads the module into Debian's Python; a PYTHONHOME of the caller must not leak in.
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    pip = [str(path / "bin/python"), "-m", "pip", "install", "--quiet"]
+    _logged([*pip, MOD_WSGI, *DJANGO], log, f"installing {wanted}", env=env)
+    done.write_text(wanted)
+    return path
+
+
+def site_packages() -> Path:
+    """Where the virtual environment keeps Django."""
+    return Path(_only(str(venv() / "lib/python3.*/site-packages")))
+
+
+def _only(pattern: str) -> str:
+    found = glob.glob(pattern)
+    if len(found) != 1:
+        raise Missing(f"expected one match of {pattern}, found {len(found)}")
+    return found[0]
+
+
+class System:
+    """One server. `name` is what the command line calls it."""
+
+    name = ""
+    label = ""
+
+    def prepare(self) -> None:
+        """Builds or finds the module; raises Missing."""
+
+    def supports(self, workload: Workload) -> bool:
+        return True
+
+    def config(self, workload: Workload, run: Path) -> list[str]:
+        """Lines of configuration beside what all systems share."""
+        raise NotImplementedError
+
+
+def build_c_module(name: str) -> Path:
+    """Compiles c_handler/<name>.c with apxs unless that is done; returns the shared object."""
+    source = HERE / "c_handler" / f"{name}.c"
+    target = BUILD / "c_handler" / name
+    module = target / ".libs" / f"{name}.so"
+    if module.exists() and module.stat().st_mtime >= source.stat().st_mtime:
+        return module
+    apxs = tool("apxs", "apxs2", package="apache2-dev")
+    target.mkdir(parents=True, exist_ok=True)
+    # apxs leaves its objects beside the source, which must stay clean.
+    shutil.copy(source, target)
+    _logged(
+        [apxs, "-c", "-Wc,-O2", "-Wc,-Wall", source.name],
+        BUILD / "c_handler.log",
+        f"building {name}",
+        cwd=target,
+    )
+    return module
+
+
+class CHandler(System):
+    name = "c"
+    label = "C handler"
+
+    def prepare(self) -> None:
+        build_c_module("mod_bench")
+
+    def supports(self, workload: Workload) -> bool:
+        return workload.c_handler is not None
+
+    def config(self, workload: Workload, run: Path) -> list[str]:
+        lines = [f"LoadModule bench_module {build_c_module('mod_bench')}"]
+        if workload.c_handler:
+            lines.append(f"<Location />\n  SetHandler {workload.c_handler}\n</Location>")
+        return lines
+
+
+class WsgiSystem(System):
+    """What both Python servers share: the directives are the same."""
+
+    def module(self) -> tuple[str, Path]:
+        raise NotImplementedError
+
+    def config(self, workload: Workload, run: Path) -> list[str]:
+        name, path = self.module()
+        return [
+            f"LoadModule {name} {path}",
+            f"WSGIPythonPath {site_packages()}",
+            "WSGIApplicationGroup %{GLOBAL}",
+            f"WSGIScriptAlias / {run}/apps/{workload.app}",
+        ]
+
+
+class ModWsgi(WsgiSystem):
+    name = "mod_wsgi"
+    label = "mod_wsgi 6.1.1"
+
+    def prepare(self) -> None:
+        self.module()
+
+    def module(self) -> tuple[str, Path]:
+        return "wsgi_module", Path(_only(f"{site_packages()}/mod_wsgi/server/mod_wsgi-*.so"))
+
+
+class Rwsgi(WsgiSystem):
+    name = "rwsgi"
+    label = "rwsgi"
+
+    def prepare(self) -> None:
+        site_packages()
+        path = self.module()[1]
+        if not path.exists():
+            raise Missing(f"{path} not found: run `make build` (or set RWSGI_MODULE_DIR)")
+
+    def module(self) -> tuple[str, Path]:
+        directory = Path(os.environ.get("RWSGI_MODULE_DIR") or ROOT / "build")
+        return "rwsgi_module", directory.resolve() / "mod_rwsgi.so"
+
+
+SYSTEMS: dict[str, System] = {s.name: s for s in (CHandler(), ModWsgi(), Rwsgi())}

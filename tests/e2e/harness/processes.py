@@ -1,0 +1,71 @@
+"""Which processes belong to a server, by session and by a mark in their environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    # The command name may hold blanks and parentheses: everything after the last one.
+    return text[text.rindex(")") + 2 :].split()
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    stat = _stat(pid)
+    return stat is not None and stat[0] != "Z"
+
+
+def children(parent: int) -> list[int]:
+    """The running children of a process."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            stat = _stat(int(entry))
+            if stat and stat[0] != "Z" and int(stat[1]) == parent:
+                found.append(int(entry))
+    return sorted(found)
+
+
+def belonging(session: int, mark: str) -> list[int]:
+    """The running processes of a session, and those that carry ``mark`` in their environment."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        stat = _stat(int(entry))
+        if stat is None or stat[0] == "Z":
+            continue
+        if int(stat[3]) == session:
+            found.append(int(entry))
+            continue
+        try:
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in environment:
+            found.append(int(entry))
+    return sorted(found)
+
+
+def maps(pid: int) -> str:
+    """The memory map of a process, as text."""
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def resident_kib(pid: int) -> int:
+    """The resident memory of a process in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"process {pid} has no VmRSS")

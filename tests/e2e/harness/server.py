@@ -1,0 +1,305 @@
+"""One httpd: its directory, its start, its end, and what must not be left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import textwrap
+import time
+import uuid
+from pathlib import Path
+
+from . import paths, processes, tls
+from .client import Connection, Response
+from .config import Config
+from .errorlog import ErrorLogs, Expectation
+from .gate import Gate
+
+RUNNING = r"resuming normal operations"
+#: How long a start or a stop may take before it counts as a hang.
+LIMIT = 20
+
+
+class Httpd:
+    """A server of its own with a directory of its own.
+
+    Used as a context manager: leaving it stops the server and checks that every line of the error
+    log was announced and that no process is left.
+    """
+
+    def __init__(self, env: dict[str, str] | None = None, **options):
+        self.root = Path(tempfile.mkdtemp(prefix="rwsgi-e2e-"))
+        self.root.chmod(0o755)
+        for name in ("run", "logs", "htdocs", "data"):
+            (self.root / name).mkdir()
+        # Applications leave files for the test here.
+        (self.root / "data").chmod(0o777)
+        # A copy: the tests change scripts, and the tree may be unreadable for httpd's user.
+        self.apps = self.root / "apps"
+        shutil.copytree(paths.APPS, self.apps, ignore=shutil.ignore_patterns("__pycache__"))
+        self.config = Config(self.root, **options)
+        self.env = env or {}
+        self.log = ErrorLogs([self.root / "logs" / "error.log"])
+        self.mark = f"RWSGI_TEST_SERVER={uuid.uuid4()}"
+        self.process: subprocess.Popen | None = None
+        self.port, self.tls_port = _free_ports(2)
+        self._gates: list[Gate] = []
+
+    # Preparation
+
+    def add(self, text: str) -> Httpd:
+        """Adds directives to the main server."""
+        self.config.add(text)
+        return self
+
+    def write(self, name: str, text: str, age: float = 0) -> Path:
+        """Writes a file below the root in one step; ``age`` sets its time back by seconds."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(textwrap.dedent(text))
+        fresh.chmod(0o644)
+        if age:
+            then = time.time() - age
+            os.utime(fresh, (then, then))
+        fresh.replace(path)
+        return path
+
+    def vhost_log(self, name: str) -> Path:
+        """The error log of a virtual host, watched like the main one."""
+        path = self.root / "logs" / name
+        self.log.watch(path)
+        return path
+
+    def gate(self) -> Gate:
+        """A new gate, closed with the server."""
+        gate = Gate(self.root / "data" / f"gate-{len(self._gates)}")
+        self._gates.append(gate)
+        return gate
+
+    # Life
+
+    def check(self) -> subprocess.CompletedProcess[str]:
+        """``apachectl configtest``."""
+        return subprocess.run(
+            [*self._command(), "-t"], env=self._environment(), capture_output=True, text=True
+        )
+
+    def start(self) -> Httpd:
+        """Starts httpd and waits until it serves."""
+        before = len(self.log.seen)
+        with open(self.root / "logs" / "stderr", "ab") as stderr:
+            self.process = subprocess.Popen(
+                [*self._command(), "-DFOREGROUND"],
+                env=self._environment(),
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + LIMIT
+        while True:
+            if self.process.poll() is not None:
+                raise AssertionError(
+                    f"httpd ended with {self.process.returncode}:\n{self.stderr()}\n{self._tail()}"
+                )
+            self.log.read()
+            if any("resuming normal" in line.message for line in self.log.seen[before:]):
+                break
+            if time.monotonic() > deadline:
+                raise AssertionError(f"httpd does not start:\n{self.stderr()}\n{self._tail()}")
+            time.sleep(0.01)
+        self.connect().close()
+        return self
+
+    def start_failing(self) -> str:
+        """Starts httpd, which must end by itself; everything that it said."""
+        done = subprocess.run(
+            [*self._command(), "-DFOREGROUND"],
+            env=self._environment(),
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            start_new_session=True,
+        )
+        assert done.returncode != 0, "httpd ended without an error"
+        log = self.root / "logs" / "error.log"
+        return done.stdout + done.stderr + (log.read_text() if log.exists() else "")
+
+    def graceful(self) -> None:
+        """Graceful restart; returns when the new generation serves."""
+        self._signal_and_wait(signal.SIGUSR1)
+
+    def restart(self) -> None:
+        """Restart; returns when the new generation serves."""
+        self._signal_and_wait(signal.SIGHUP)
+
+    def rewrite_config(self) -> None:
+        """Writes the configuration anew, for a following restart."""
+        self._command()
+
+    def stop(self, sign: int = signal.SIGTERM) -> None:
+        """Stops httpd (``SIGWINCH``: gracefully) and checks that nothing is left."""
+        if self.process is None:
+            return
+        for gate in self._gates:
+            gate.close()
+        self._gates.clear()
+        process, self.process = self.process, None
+        hung = False
+        if process.poll() is None:
+            process.send_signal(sign)
+        try:
+            process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            hung = True
+        left = [] if hung else self._await_none_left(process.pid)
+        hangers = processes.belonging(process.pid, self.mark)
+        for pid in hangers:
+            os.kill(pid, signal.SIGKILL)
+        if hung:
+            process.wait(LIMIT)
+            raise AssertionError(f"httpd did not stop; killed {hangers}\n{self._tail()}")
+        assert not left, f"processes left behind: {left}\n{self._tail()}"
+        assert process.returncode == 0, f"httpd ended with {process.returncode}\n{self._tail()}"
+
+    def __enter__(self) -> Httpd:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        try:
+            self.stop()
+            if kind is None:
+                self.settle_log()
+                assert self.stderr() == "", "written to the standard error of the start-up"
+        finally:
+            if self.process is not None:
+                self.process.kill()
+            if not os.environ.get("RWSGI_TEST_KEEP"):
+                shutil.rmtree(self.root, ignore_errors=True)
+
+    # Looking at it
+
+    def children(self) -> list[int]:
+        """The processes that serve."""
+        assert self.process
+        return processes.children(self.process.pid)
+
+    def stderr(self) -> str:
+        """What httpd wrote before it had an error log."""
+        file = self.root / "logs" / "stderr"
+        return file.read_text() if file.exists() else ""
+
+    def access(self) -> list[str]:
+        """The lines of the access log."""
+        return (self.root / "logs" / "access.log").read_text().splitlines()
+
+    def expect_log(self, pattern: str, count: int | None = 1) -> Expectation:
+        """Announces lines of the error log; ``count=None`` means one or more."""
+        return self.log.expect(pattern, count)
+
+    def allow_log(self, pattern: str) -> Expectation:
+        """Announces lines that may or may not come."""
+        return self.log.allow(pattern)
+
+    def settle_log(self) -> None:
+        """Ends the account of the error log for one test."""
+        self.log.settle()
+
+    # Talking to it
+
+    def connect(self, tls: bool = False, timeout: float = 20) -> Connection:
+        """A new connection."""
+        return Connection(self.tls_port if tls else self.port, tls, timeout)
+
+    def url(self, path: str, tls: bool = False) -> str:
+        """The URL of a path."""
+        if tls:
+            return f"https://localhost:{self.tls_port}{path}"
+        return f"http://localhost:{self.port}{path}"
+
+    def request(self, target: str, *, tls: bool = False, **options) -> Response:
+        """One request on a connection of its own."""
+        with self.connect(tls) as connection:
+            connection.request(target, **options)
+            return connection.read_response()
+
+    def get(self, target: str, **options) -> Response:
+        """A GET that must be answered with 200."""
+        response = self.request(target, **options)
+        assert response.status == 200, f"{target}: {response.status} {response.body[:2000]!r}"
+        return response
+
+    def json(self, target: str, **options):
+        """The JSON that a GET gives."""
+        return json.loads(self.get(target, **options).body)
+
+    # Inside
+
+    def _command(self) -> list[str]:
+        certificate = tls.make_certificate(_shared_directory()) if self.config.tls else None
+        file = self.root / "httpd.conf"
+        text = self.config.text(self.port, self.tls_port, certificate)
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+        return [paths.httpd_binary(), "-d", str(self.root), "-f", str(file)]
+
+    def _environment(self) -> dict[str, str]:
+        name, _, value = self.mark.partition("=")
+        # What a service manager gives, and nothing of the user who runs the tests.
+        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        return {**environment, "LANG": "C", name: value, **self.env}
+
+    def _signal_and_wait(self, sign: int) -> None:
+        assert self.process
+        before = len(self.log.seen) + len(self.log.read())
+        self.process.send_signal(sign)
+        self.log.wait_for(RUNNING, timeout=LIMIT, start=before)
+
+    def _await_none_left(self, session: int) -> list[int]:
+        deadline = time.monotonic() + 2
+        while True:
+            left = processes.belonging(session, self.mark)
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.02)
+
+    def _tail(self) -> str:
+        self.log.read()
+        return "\n".join(line.raw for line in self.log.seen[-40:])
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+_shared: Path | None = None
+
+
+def _shared_directory() -> Path:
+    """A directory for what all servers of the run share; removed with the run."""
+    global _shared
+    if _shared is None:
+        _shared = Path(tempfile.mkdtemp(prefix="rwsgi-e2e-shared-"))
+        _shared.chmod(0o755)
+    return _shared
+
+
+def remove_shared_directory() -> None:
+    """Called once, at the end of the run."""
+    global _shared
+    if _shared is not None:
+        shutil.rmtree(_shared, ignore_errors=True)
+        _shared = None

@@ -1,0 +1,303 @@
+"""A configuration error of each kind fails ``configtest`` with a message that says what was wrong
+and what is accepted."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from harness import paths
+
+ALIAS_OPTIONS = ["process-group", "application-group", "callable-object", "pass-authorization"]
+ON_OFF = ["On", "Off"]
+SWITCHES_SERVER = [
+    "WSGIDontWriteBytecode",
+    "WSGIRestrictStdin",
+    "WSGIRestrictStdout",
+    "WSGIRestrictSignal",
+    "WSGIRestrictEmbedded",
+    "WSGICaseSensitivity",
+]
+SWITCHES_ANYWHERE = [
+    "WSGIPassAuthorization",
+    "WSGIScriptReloading",
+    "WSGIChunkedRequest",
+    "WSGIEnableSendfile",
+]
+SWITCHES = SWITCHES_SERVER + SWITCHES_ANYWHERE
+ours = pytest.mark.rwsgi
+
+
+@pytest.fixture
+def checked(new_httpd):
+    """Checks a configuration; its error text, empty if it is accepted."""
+    with new_httpd(module_under_test=True) as httpd:
+
+        def check(text):
+            httpd.config.clear().add(text)
+            done = httpd.check()
+            if done.returncode == 0:
+                assert "Syntax OK" in done.stderr
+                return ""
+            assert "Syntax OK" not in done.stderr
+            return done.stderr
+
+        yield check
+
+
+def rejected(checked, text, *words):
+    """The configuration fails, and the message has all these words."""
+    message = checked(text)
+    assert message, f"accepted: {text}"
+    assert re.search(r"line \d+", message), "the message names no line"
+    if paths.PEER:
+        return
+    for word in words:
+        assert word in message, f"{word!r} is not in the message: {message}"
+    # A message, not a dump.
+    assert "panicked" not in message and len(message) < 1000
+
+
+# Missing arguments
+
+
+@pytest.mark.parametrize("directive", ["WSGIScriptAlias", "WSGIScriptAliasMatch"])
+@pytest.mark.parametrize("arguments", ["", "/"])
+def test_missing_arguments(checked, directive, arguments):
+    rejected(checked, f"{directive} {arguments}", directive)
+
+
+@pytest.mark.parametrize(
+    "directive", ["WSGIApplicationGroup", "WSGICallableObject", "WSGIPythonHome", *SWITCHES]
+)
+def test_missing_argument(checked, directive):
+    rejected(checked, directive, directive)
+
+
+@pytest.mark.parametrize("directive", ["WSGIPythonHome", "WSGIPythonPath", *SWITCHES])
+def test_too_many_arguments(checked, directive):
+    rejected(checked, f"{directive} On Off", directive)
+
+
+# Options of the alias
+
+
+@ours
+@pytest.mark.parametrize("directive", ["WSGIScriptAlias", "WSGIScriptAliasMatch"])
+@pytest.mark.parametrize("option", ["colour=red", "Process-Group=x", "threads=5"])
+def test_unknown_option(checked, directive, option):
+    name = option.partition("=")[0]
+    rejected(checked, f"{directive} / /x.wsgi {option}", directive, name, *ALIAS_OPTIONS)
+
+
+@pytest.mark.parametrize("option", ["colour=red", "colour", "=x", "process-group"])
+def test_option_that_is_none(checked, option):
+    rejected(checked, f"WSGIScriptAlias / /x.wsgi {option}")
+
+
+@pytest.mark.parametrize("option", ["process-group", "application-group", "callable-object"])
+def test_empty_value(checked, option):
+    rejected(checked, f"WSGIScriptAlias / /x.wsgi {option}=", option)
+
+
+@pytest.mark.parametrize("value", ["maybe", "1", "yes", ""])
+def test_bad_switch_of_an_option(checked, value):
+    words = ["pass-authorization"] + ([] if value == "" else ON_OFF)
+    rejected(checked, f"WSGIScriptAlias / /x.wsgi pass-authorization={value}", *words)
+
+
+@pytest.mark.parametrize("value", ["On", "off", "OFF", "on"])
+def test_good_switch_of_an_option(checked, value):
+    assert checked(f"WSGIScriptAlias / /x.wsgi pass-authorization={value}") == ""
+
+
+def test_literal_groups_need_a_known_process_group(checked):
+    rejected(
+        checked, "WSGIScriptAlias / /x.wsgi process-group=nobody application-group=x", "nobody"
+    )
+
+
+def test_literal_embedded_groups(checked):
+    text = "WSGIScriptAlias / /x.wsgi process-group=%{GLOBAL} application-group=%{GLOBAL}"
+    assert checked(text) == ""
+
+
+@pytest.mark.parametrize("pattern", ["^/(x", "^/[x", "*x", "^/x{5"])
+def test_bad_regular_expression(checked, pattern):
+    if pattern == "^/x{5":
+        # PCRE takes this one literally.
+        assert checked(f'WSGIScriptAliasMatch "{pattern}" /x.wsgi') == ""
+    else:
+        rejected(checked, f'WSGIScriptAliasMatch "{pattern}" /x.wsgi', "WSGIScriptAliasMatch")
+
+
+@ours
+def test_bad_regular_expression_is_named(checked):
+    rejected(checked, 'WSGIScriptAliasMatch "^/(x" /x.wsgi', "^/(x", "regular expression")
+
+
+# On and Off
+
+
+@pytest.mark.parametrize("directive", SWITCHES)
+@pytest.mark.parametrize("value", ["Maybe", "1", "Yes", '""'])
+def test_bad_switch(checked, directive, value):
+    if value == '""':
+        rejected(checked, f"{directive} {value}")
+    else:
+        rejected(checked, f"{directive} {value}", directive, *ON_OFF)
+
+
+@pytest.mark.parametrize("value", ["On", "Off", "on", "OFF", "oN"])
+def test_good_switch(checked, value):
+    assert checked("\n".join(f"{directive} {value}" for directive in SWITCHES)) == ""
+
+
+@pytest.mark.parametrize("value", ["On", "Off", "Auto", "auto", "ON"])
+def test_head_mapping(checked, value):
+    assert checked(f"WSGIMapHEADToGET {value}") == ""
+
+
+def test_bad_head_mapping(checked):
+    rejected(checked, "WSGIMapHEADToGET Maybe", "WSGIMapHEADToGET", "On", "Off", "Auto")
+
+
+@ours
+def test_reload_failure(checked):
+    for value in ("Keep", "Fail", "keep", "FAIL"):
+        assert checked(f"WSGIReloadFailure {value}") == ""
+    for value in ("On", "Maybe"):
+        rejected(checked, f"WSGIReloadFailure {value}", "WSGIReloadFailure", "Keep", "Fail")
+
+
+@pytest.mark.parametrize("value", ["0", "1", "4294967295", "random"])
+def test_good_hash_seed(checked, value):
+    assert checked(f"WSGIPythonHashSeed {value}") == ""
+
+
+@pytest.mark.parametrize("value", ["abc", "4294967296", "-1", "1.5"])
+def test_bad_hash_seed(checked, value):
+    rejected(checked, f"WSGIPythonHashSeed {value}", "WSGIPythonHashSeed")
+
+
+@ours
+def test_bad_hash_seed_says_what_is_accepted(checked):
+    rejected(checked, "WSGIPythonHashSeed abc", "random", "4294967295")
+
+
+@ours
+@pytest.mark.parametrize("value", ["abc", "-1"])
+def test_bad_optimization(checked, value):
+    rejected(checked, f"WSGIPythonOptimize {value}", "WSGIPythonOptimize")
+
+
+# Contexts
+
+SERVER_ONLY = [
+    *(f"{name} On" for name in SWITCHES_SERVER),
+    "WSGIPythonHome /usr",
+    "WSGIPythonPath /tmp",
+    "WSGIPythonOptimize 1",
+    "WSGIPythonWarnings ignore",
+    "WSGIPythonHashSeed 0",
+]
+NOT_IN_DIRECTORIES = ["WSGIScriptAlias / /x", "WSGIScriptAliasMatch / /x"]
+
+
+@pytest.mark.parametrize("line", SERVER_ONLY)
+def test_server_only(checked, line):
+    assert checked(line) == ""
+    words = [line.partition(" ")[0], "cannot occur within", "VirtualHost"]
+    rejected(checked, f"<VirtualHost *>\n{line}\n</VirtualHost>", *words)
+    rejected(checked, f"<Directory />\n{line}\n</Directory>", words[0], "not allowed in")
+
+
+@pytest.mark.parametrize("line", NOT_IN_DIRECTORIES)
+def test_aliases_are_not_for_directories(checked, line):
+    assert checked(line) == ""
+    assert checked(f"<VirtualHost *>\n{line}\n</VirtualHost>") == ""
+    for section in ("Directory /", "Location /", "Files x"):
+        name = section.partition(" ")[0]
+        rejected(checked, f"<{section}>\n{line}\n</{name}>", line.split()[0], "not allowed")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [*(f"{name} On" for name in SWITCHES_ANYWHERE)]
+    + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
+    + ["WSGIProcessGroup %{GLOBAL}"]
+    + [pytest.param("WSGIReloadFailure Fail", marks=ours)],
+)
+def test_allowed_in_directories(checked, line):
+    for section in ("VirtualHost *", "Directory /", "Location /", "Files x", "LocationMatch x"):
+        name = section.partition(" ")[0]
+        assert checked(f"<{section}>\n{line}\n</{name}>") == ""
+
+
+def htaccess(new_httpd, line, override):
+    with new_httpd() as httpd:
+        (httpd.root / "site").mkdir()
+        httpd.write("site/app.wsgi", (httpd.apps / "where.wsgi").read_text())
+        httpd.write("site/.htaccess", line + "\n")
+        httpd.add(f"""
+            <Directory "{httpd.root}/site">
+                Require all granted
+                AllowOverride {override}
+            </Directory>
+            WSGIScriptAlias / "{httpd.root}/site/app.wsgi"
+        """)
+        httpd.start()
+        httpd.allow_log(f".*{line.split()[0]} not allowed here")
+        return httpd.request("/").status
+
+
+@pytest.mark.parametrize(
+    ("line", "override", "status"),
+    [
+        ("WSGICallableObject other", "FileInfo", 200),
+        ("WSGICallableObject other", "AuthConfig", 500),
+        ("WSGIScriptReloading Off", "FileInfo", 200),
+        ("WSGIPassAuthorization On", "FileInfo", 200),
+        ("WSGIApplicationGroup x", "All", 500),
+        ("WSGIProcessGroup x", "All", 500),
+        ("WSGIScriptAlias / /x", "All", 500),
+        ("WSGIPythonPath /x", "All", 500),
+    ],
+)
+def test_htaccess(new_httpd, line, override, status):
+    assert htaccess(new_httpd, line, override) == status
+
+
+# Start-up errors
+
+
+@ours
+def test_python_home_that_does_not_exist(new_httpd):
+    with new_httpd() as httpd:
+        httpd.add("WSGIPythonHome /does/not/exist")
+        said = httpd.start_failing()
+        assert "RWSGI0004" in said and "/does/not/exist" in said
+
+
+@ours
+def test_python_home_that_is_none(new_httpd):
+    with new_httpd() as httpd:
+        httpd.add(f'WSGIPythonHome "{httpd.root}/htdocs"')
+        said = httpd.start_failing()
+        assert "RWSGI0004" in said and "htdocs" in said
+
+
+@ours
+def test_python_home_of_a_version_without_gateway(new_httpd):
+    """The error names the version found, those installed, and the command that adds it."""
+    with new_httpd() as httpd:
+        home = httpd.root / "venv"
+        (home / "bin").mkdir(parents=True)
+        (home / "lib" / "python3.8" / "site-packages").mkdir(parents=True)
+        httpd.write("venv/pyvenv.cfg", "home = /opt/python3.8/bin\nversion = 3.8.18\n")
+        httpd.add(f'WSGIPythonHome "{home}"')
+        said = httpd.start_failing()
+        assert "RWSGI0003" in said
+        assert "3.8" in said
+        assert re.search(r"3\.(9|1\d)", said), "the versions installed are not named"
+        assert re.search(r"make gateway PYTHON=\S+", said)
