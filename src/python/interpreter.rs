@@ -6,8 +6,6 @@
 //! never destroyed before the process ends.
 
 use core::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::OnceLock;
 
 use pyo3::ffi;
@@ -17,7 +15,7 @@ use super::object::Owned;
 use super::prelude::Prelude;
 use super::raise::Result;
 use super::runtime::Runtime;
-use super::script::Script;
+use super::script::Scripts;
 use super::{log, raise};
 
 /// One interpreter. Lives until the process ends (it is leaked on purpose), so references to it
@@ -29,8 +27,8 @@ pub struct Interpreter {
     types: OnceCell<Types>,
     prelude: OnceCell<Prelude>,
     wsgi: OnceCell<crate::wsgi::State>,
-    /// The scripts of this interpreter by path.
-    pub scripts: RefCell<HashMap<Box<[u8]>, Rc<Script>>>,
+    /// The scripts that have been asked for.
+    pub scripts: RefCell<Scripts>,
 }
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
@@ -113,6 +111,12 @@ impl Interpreter {
         {
             raised.clear(py);
         }
+    }
+
+    /// Whether it serves `group`.
+    #[inline]
+    pub(super) fn serves(&self, group: &[u8]) -> bool {
+        self.group.get().is_some_and(|own| **own == *group)
     }
 
     /// Whether a group has been given to it.

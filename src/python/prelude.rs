@@ -149,11 +149,10 @@ impl Prelude {
         Ok(())
     }
 
-    /// Loads a script file and returns its module.
-    pub fn load_script(&self, py: Attached, path: &[u8], mtime_us: i64) -> Result<Owned> {
+    /// Loads a script file and returns its module, whose `__mtime__` is the int `mtime`.
+    pub fn load_script(&self, py: Attached, path: &[u8], mtime: &Owned) -> Result<Owned> {
         let path = object::file_system_text(py, path)?;
-        let mtime = object::int(py, mtime_us)?;
-        self.call(py, c"load_script", [path, mtime])
+        self.call(py, c"load_script", [path, mtime.clone_ref(py)])
     }
 
     /// `(descriptor, offset, length)` of a file wrapper whose file the server can send itself.

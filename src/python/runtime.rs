@@ -304,6 +304,12 @@ impl Runtime {
     /// None could be made; why has been logged.
     #[inline]
     pub fn interpreter(&self, group: &[u8]) -> Result<&'static Interpreter, ()> {
+        // Most processes serve one group: no need to lock and hash at every request.
+        if let Some(&main) = self.main.get()
+            && main.serves(group)
+        {
+            return Ok(main);
+        }
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(&interpreter) = groups.get(group) {
             return Ok(interpreter);

@@ -5,6 +5,7 @@
 //! module that it imports.
 
 use core::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -32,6 +33,13 @@ pub struct Script {
     failure: Cell<Option<Failure>>,
     /// What the WSGI server keeps per script.
     pub wsgi: crate::wsgi::ScriptState,
+}
+
+/// The scripts of an interpreter.
+#[derive(Default)]
+pub struct Scripts {
+    by_path: HashMap<Box<[u8]>, Rc<Script>>,
+    last: Option<Rc<Script>>,
 }
 
 /// The module that a version of the file gave.
@@ -111,8 +119,16 @@ impl Loaded {
 #[inline]
 pub fn script(py: Attached, path: &[u8]) -> Rc<Script> {
     let mut scripts = py.interpreter().scripts.borrow_mut();
-    if let Some(script) = scripts.get(path) {
-        return Rc::clone(script);
+    // Most interpreters have one script: no need to hash its path at every request.
+    if let Some(last) = &scripts.last
+        && *last.path == *path
+    {
+        return Rc::clone(last);
+    }
+    if let Some(script) = scripts.by_path.get(path) {
+        let script = Rc::clone(script);
+        scripts.last = Some(Rc::clone(&script));
+        return script;
     }
     let script = Rc::new(Script {
         path: path.into(),
@@ -121,7 +137,7 @@ pub fn script(py: Attached, path: &[u8]) -> Rc<Script> {
         failure: Cell::new(None),
         wsgi: crate::wsgi::ScriptState::default(),
     });
-    scripts.insert(path.into(), Rc::clone(&script));
+    scripts.by_path.insert(path.into(), Rc::clone(&script));
     script
 }
 
@@ -283,9 +299,10 @@ impl Script {
 
     fn load(&self, py: Attached, target: &Target<'_>) -> Result<Rc<Loaded>> {
         let prelude = py.interpreter().prelude();
-        let module = prelude.load_script(py, &self.path, target.mtime_us)?;
+        let mtime = super::object::int(py, target.mtime_us)?;
+        let module = prelude.load_script(py, &self.path, &mtime)?;
         let loaded = Rc::new(Loaded {
-            mtime: super::object::int(py, target.mtime_us)?,
+            mtime,
             module,
             mtime_us: target.mtime_us,
         });

@@ -127,6 +127,9 @@ pub struct Template {
 /// Indices of [`Site::values`](crate::exchange::Site::values) that follow the request (Host header, local address) rather
 /// than the configuration: server name, address and port, scheme, listener.
 const CHANGING: [usize; 6] = [1, 2, 3, 8, 14, 15];
+/// The others: two requests that agree in these have the same mount. Those that differ most come
+/// first.
+const FIXED: [usize; 10] = [9, 11, 5, 12, 13, 10, 4, 6, 7, 0];
 
 /// The request's headers by what becomes of them, found out before the thread is attached.
 pub struct Headers<'a> {
@@ -202,7 +205,7 @@ fn same(value: Option<&[u8]>, known: &Option<Box<[u8]>>) -> bool {
 impl Template {
     #[inline]
     fn fits(&self, values: &[Option<&[u8]>; 16]) -> bool {
-        (0..values.len()).all(|i| CHANGING.contains(&i) || same(values[i], &self.site[i]))
+        FIXED.iter().all(|&i| same(values[i], &self.site[i]))
     }
 
     fn build(py: Attached, state: &State, head: &RequestHead<'_>) -> Result<Template> {

@@ -176,12 +176,12 @@ def test_results_that_are_no_bytes(server, name):
 
 @pytest.mark.parametrize("query", ["", "?body=1"])
 def test_start_response_never_called(server, query):
-    server.expect_log("RWSGI0202")
+    server.expect_log("RWSGI0200: .*RuntimeError")
     assert server.request(f"/raw/never-started{query}").status == 500
 
 
 def test_start_response_never_called_still_closes(server):
-    server.expect_log("RWSGI0202")
+    server.expect_log("RWSGI0200: .*RuntimeError")
     file = note_file(server, "never-started")
     assert server.request(f"/raw/never-started-closing?file={file}").status == 500
     assert notes(server, file) == ["closed"]
@@ -231,9 +231,7 @@ BROKEN = {
 
 
 def expect_broken(server, path):
-    code = "RWSGI0201" if path.startswith("exiting") else "RWSGI0200"
-    server.expect_log(code)
-    server.allow_log("RWSGI0206")
+    server.expect_log("RWSGI0201" if path.startswith("exiting") else "RWSGI0206: .*faulty")
 
 
 @pytest.mark.rwsgi
@@ -266,10 +264,12 @@ def test_truncation_is_visible_over_http_2(server, path, tls):
     expect_broken(server, path)
     options = ["--http2"] if tls else ["--http2-prior-knowledge"]
     response = curl(server.url(f"/raw/{path}", tls=tls), *options)
-    assert response.protocol == "HTTP/2" and response.status == 200
-    assert response.code != 0, "curl takes the response for complete"
+    # The stream is reset; whether its head came before that is a matter of time.
+    assert response.code == 92, "curl takes the response for complete"
+    assert response.status in (0, 200)
 
 
+@pytest.mark.rwsgi
 def test_truncation_under_http_1_0(server):
     """HTTP/1.0 has no way to tell, but for a declared length."""
     expect_broken(server, "raising-later")
@@ -304,7 +304,6 @@ def test_failing_close(server):
 @pytest.mark.parametrize("tls", [False, True])
 def test_underrun(server, how, tls):
     server.expect_log("RWSGI0203")
-    server.allow_log("RWSGI0206")
     with server.connect(tls) as connection:
         connection.request(f"/raw/underrun{how}")
         head = connection.read_head()
@@ -320,7 +319,6 @@ def test_underrun(server, how, tls):
 @pytest.mark.parametrize("how", ["", "?list=1"])
 def test_underrun_over_http_2(server, how):
     server.expect_log("RWSGI0203")
-    server.allow_log("RWSGI0206")
     response = curl(server.url(f"/raw/underrun{how}"), "--http2-prior-knowledge")
     assert response.code != 0 or response.status == 500
 

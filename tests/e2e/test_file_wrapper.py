@@ -86,7 +86,6 @@ def test_declared_length(server, length):
 @pytest.mark.rwsgi
 def test_declared_length_beyond_the_file(server):
     server.expect_log("RWSGI0203")
-    server.allow_log("RWSGI0206")
     length = len(CONTENT) + 10
     response = curl(server.url(f"/raw/with-length?file={server.file}&length={length}"))
     assert response.code != 0 or response.status == 500

@@ -348,8 +348,8 @@ impl<'r> Request<'r> {
         self.raw().used_path_info == sys::AP_REQ_REJECT_PATH_INFO
     }
 
-    /// Where the extra path begins in [`uri`](Self::uri).
-    #[inline]
+    /// Where the extra path begins in [`uri`](Self::uri), by httpd's own rule.
+    #[cold]
     pub fn path_info_start(self) -> usize {
         let raw = self.raw();
         if raw.path_info.is_null() || raw.uri.is_null() {

@@ -79,6 +79,14 @@ impl<'c> Target<'c> {
         Ok(&mut self.server()?.settings)
     }
 
+    /// The name of a group as it is kept: the commonest form needs no expansion then.
+    fn group(&self, name: PoolStr) -> PoolStr {
+        match expand::parse(name.bytes()) {
+            expand::Form::Global => self.command.pool().copy(b""),
+            _ => name,
+        }
+    }
+
     /// Completes "<directive> ...".
     fn accept<T>(&self, value: Result<T, values::Refusal>) -> Result<T, String> {
         value.map_err(|refusal| format!("{} {refusal}", self.name()))
@@ -144,7 +152,7 @@ directives! {
         => Arguments::Raw(script_alias_match);
     c"WSGIProcessGroup" Directory
         c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
-        => setting!(process_group);
+        => Arguments::One(process_group);
     c"WSGIApplicationGroup" Directory
         c"the application group (Python interpreter) that runs the scripts"
         => Arguments::One(application_group);
@@ -211,7 +219,14 @@ fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), Strin
     if expand::may_be_global(word.bytes()) {
         target.server()?.names_main_group = true;
     }
-    target.settings()?.application_group = Some(word);
+    let name = target.group(word);
+    target.settings()?.application_group = Some(name);
+    Ok(())
+}
+
+fn process_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    let name = target.group(word);
+    target.settings()?.process_group = Some(name);
     Ok(())
 }
 
@@ -302,10 +317,6 @@ fn set_option(
              accepted are {ACCEPTED}"
         )
     })?;
-    let group = |value: PoolStr| match expand::parse(value.bytes()) {
-        expand::Form::Global => target.command.pool().copy(b""),
-        _ => value,
-    };
     let field = match name.as_str() {
         "process-group" => &mut alias.process_group,
         "application-group" => &mut alias.application_group,
@@ -332,7 +343,7 @@ fn set_option(
     *field = Some(if name == "callable-object" {
         value
     } else {
-        group(value)
+        target.group(value)
     });
     Ok(())
 }

@@ -85,16 +85,27 @@ pub struct Split<'r> {
 #[inline]
 pub fn split(request: Request<'_>) -> Split<'_> {
     let uri = request.uri();
+    let path_info = request.path_info();
     // A script that another one includes keeps the path of the outer request as path info.
     let end = if request.protocol() == b"INCLUDED" {
         uri.len()
     } else {
-        request.path_info_start()
+        script_end(uri, path_info).unwrap_or_else(|| request.path_info_start())
     };
     Split {
         script_name: slashes::collapse(&uri[..end]),
-        path_info: slashes::collapse(request.path_info()),
+        path_info: slashes::collapse(path_info),
     }
+}
+
+/// Where `path_info` begins in `uri`, if that is plain to see: the one ends with the other, and
+/// no run of slashes stands where they meet.
+fn script_end(uri: &[u8], path_info: &[u8]) -> Option<usize> {
+    if path_info.is_empty() {
+        return Some(uri.len());
+    }
+    let script = uri.strip_suffix(path_info)?;
+    (path_info[0] == b'/' && script.last() != Some(&b'/')).then_some(script.len())
 }
 
 /// What the configuration adds to a head.
@@ -296,6 +307,24 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(second_word(line.as_bytes()), target.as_bytes(), "{line}");
+        }
+    }
+
+    #[test]
+    fn scripts_end_where_path_info_begins() {
+        for (uri, path_info, end) in [
+            ("/app", "", Some(4)),
+            ("/app/x", "/x", Some(4)),
+            ("/x/x", "/x", Some(2)),
+            ("/x", "/x", Some(0)),
+            ("/", "/", Some(0)),
+            ("/app//x", "/x", None),
+            ("/app//x", "//x", Some(4)),
+            ("/app/y", "/x", None),
+            ("/appx", "x", None),
+        ] {
+            let found = script_end(uri.as_bytes(), path_info.as_bytes());
+            assert_eq!(found, end, "{uri} {path_info}");
         }
     }
 

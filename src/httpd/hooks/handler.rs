@@ -211,6 +211,9 @@ fn check_body(request: Request<'_>, chunked: bool) -> Result<(), Refusal> {
     if let Err(status) = request.set_up_body(chunked) {
         return Err(refused_body(status));
     }
+    if request.declared_body() == 0 {
+        return Ok(());
+    }
     let limit = request.body_limit();
     if limit > 0 && request.declared_body() > limit {
         return Err(Refusal::new(
