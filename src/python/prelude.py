@@ -274,12 +274,25 @@ def file_range(wrapper):
     return descriptor, offset, max(0, status.st_size - offset)
 
 
+def _forget_main_thread():
+    """Keeps `threading._shutdown` from waiting for a thread of the server.
+
+    In a sub-interpreter `main_thread()` is whichever thread of the server made it. 3.11 and 3.12
+    would wait for that one to end, unless it were the one that calls.
+    """
+    main = threading.main_thread()
+    locks = getattr(threading, "_shutdown_locks", None)
+    if locks is not None and main.ident != threading.get_ident():
+        locks.discard(getattr(main, "_tstate_lock", None))
+
+
 def shut_down():
     """What Python does at its end: joins threads, runs exit handlers, flushes.
 
     Returns the exceptions that exit handlers let through.
     """
     failures = []
+    _forget_main_thread()
     for step in (threading._shutdown, atexit._run_exitfuncs):
         try:
             step()

@@ -78,7 +78,7 @@ def main() -> int:
     for failure in report.failures:
         print(f"FAILED {failure}")
     if options.gate:
-        broken = instructions.over_bound(results.get("instructions", {}))
+        broken = instructions.over_bound(results.get("instructions", {}), workloads)
         for text in broken:
             print(f"GATE {text}")
         print("gate: " + ("BROKEN" if broken else "held"))

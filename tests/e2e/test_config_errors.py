@@ -111,6 +111,7 @@ def test_good_switch_of_an_option(checked, value):
     assert checked(f"WSGIScriptAlias / /x.wsgi pass-authorization={value}") == ""
 
 
+@pytest.mark.skipif(not paths.PEER, reason="needs daemon mode, which is to come")
 def test_literal_groups_need_a_known_process_group(checked):
     rejected(
         checked, "WSGIScriptAlias / /x.wsgi process-group=nobody application-group=x", "nobody"
@@ -294,6 +295,7 @@ def test_python_home_of_a_version_without_gateway(new_httpd):
         home = httpd.root / "venv"
         (home / "bin").mkdir(parents=True)
         (home / "lib" / "python3.8" / "site-packages").mkdir(parents=True)
+        httpd.write("venv/bin/python", "#!/bin/false")
         httpd.write("venv/pyvenv.cfg", "home = /opt/python3.8/bin\nversion = 3.8.18\n")
         httpd.add(f'WSGIPythonHome "{home}"')
         said = httpd.start_failing()

@@ -54,6 +54,12 @@ impl Port {
         }
     }
 
+    /// The number.
+    #[inline(always)]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
     /// The digits.
     #[inline]
     pub fn bytes(&self) -> &[u8] {

@@ -149,7 +149,9 @@ pub fn with_head<'r, T>(
     add_identity(request, &mut variables);
 
     let server_port = Port::new(request.server_port());
-    let listener_port = Port::new(connection.local_port());
+    // The two nearly always agree; digits are written once then.
+    let listener = connection.local_port();
+    let listener_port = (listener != server_port.number()).then(|| Port::new(listener));
     let head = RequestHead {
         site: Site {
             server_software: Text::from(mpm::banner()),
@@ -167,7 +169,7 @@ pub fn with_head<'r, T>(
             callable_object: Text::from(configured.callable_object),
             request_handler: Text::from(request.handler()),
             listener_host: Text::from(connection.local_host()),
-            listener_port: Text::from(listener_port.bytes()),
+            listener_port: Text::from(listener_port.as_ref().unwrap_or(&server_port).bytes()),
         },
         method: Text::from(method(request, configured.map_head)),
         request_uri: Text::from(request_uri(request)),

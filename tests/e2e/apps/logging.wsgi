@@ -21,6 +21,11 @@ def errors(environ, start_response):
     return support.answer(start_response, "written")
 
 
+def long_line(environ, start_response):
+    environ["wsgi.errors"].write("y" * 50_000 + "\n")
+    return support.answer(start_response, "written")
+
+
 def lines(environ, start_response):
     environ["wsgi.errors"].writelines(["first of two\n", "second of two\n"])
     return support.answer(start_response, "written")
@@ -35,7 +40,7 @@ def printing(environ, start_response):
 
 
 def interleaved(environ, start_response):
-    """Half a line on each of two streams: they must not be mixed."""
+    """Half a line on each of two streams."""
     environ["wsgi.errors"].write("half of errors ")
     sys.stdout.write("half of stdout ")
     environ["wsgi.errors"].write("rest of errors\n")

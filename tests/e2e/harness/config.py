@@ -134,6 +134,9 @@ class Config:
                 f"MaxRequestWorkers {count + 2}",
             ]
         total = self.threads * self.processes
+        # The worker MPM starts a process of the new generation only within MaxRequestWorkers, where
+        # one of the old generation may still count.
+        limit = total + self.threads if self.mpm == "worker" else total
         return [
             # Room for processes of the old generation that still serve after a graceful restart.
             f"ServerLimit {self.processes + 4}",
@@ -142,5 +145,5 @@ class Config:
             f"ThreadLimit {self.threads}",
             "MinSpareThreads 1",
             f"MaxSpareThreads {total + self.threads}",
-            f"MaxRequestWorkers {total}",
+            f"MaxRequestWorkers {limit}",
         ]

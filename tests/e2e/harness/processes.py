@@ -53,6 +53,28 @@ def belonging(session: int, mark: str) -> list[int]:
     return sorted(found)
 
 
+def connections(port: int) -> int:
+    """How many connections the server's side of a port has, but for those it has left for good."""
+    # proc(5), the states of include/net/tcp_states.h: LISTEN and TIME_WAIT belong to no process.
+    listen, time_wait = "0A", "06"
+    count = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        if int(local.rpartition(":")[2], 16) == port and state not in (listen, time_wait):
+            count += 1
+    return count
+
+
+def asleep(pid: int) -> bool:
+    """Whether every thread of a process waits for something."""
+    try:
+        tasks = [Path(f"/proc/{pid}/task/{task}/stat") for task in os.listdir(f"/proc/{pid}/task")]
+        states = [task.read_text().rpartition(")")[2].split()[0] for task in tasks]
+    except OSError:
+        return False
+    return all(state == "S" for state in states)
+
+
 def maps(pid: int) -> str:
     """The memory map of a process, as text."""
     return Path(f"/proc/{pid}/maps").read_text()
