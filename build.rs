@@ -114,6 +114,7 @@ mod httpd {
         "MODULE_MAGIC_.*",
         "M_GET",
         "OK",
+        "ENABLE_MMAP_OFF",
         "OPT_EXECCGI",
         "OR_FILEINFO",
         "RAW_ARGS",

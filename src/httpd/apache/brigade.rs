@@ -82,8 +82,7 @@ impl<'r> Brigade<'r> {
 
     /// Appends a range of a regular file.
     pub fn append_file(&self, file: File<'r>, offset: u64, length: u64) {
-        // One read of this size at a time; mapping the file instead would end the process with
-        // SIGBUS where somebody truncates it meanwhile.
+        // Where it is read and not mapped: so much at a time.
         const READ_SIZE: usize = 64 * 1024;
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
         let length = i64::try_from(length).unwrap_or(i64::MAX);
@@ -92,7 +91,9 @@ impl<'r> Brigade<'r> {
             let pool = self.request.pool().as_ptr();
             let bucket =
                 sys::apr_brigade_insert_file(self.raw, file.as_ptr(), offset, length, pool);
-            sys::apr_bucket_file_enable_mmap(bucket, 0);
+            if !self.request.maps_files() {
+                sys::apr_bucket_file_enable_mmap(bucket, 0);
+            }
             sys::apr_bucket_file_set_buf_size(bucket, READ_SIZE);
         }
     }

@@ -481,6 +481,11 @@ impl<'r> Request<'r> {
         self.core_config().cgi_pass_auth() == sys::AP_CGI_PASS_AUTH_ON as u32
     }
 
+    /// Whether files may be mapped into memory here (`EnableMMAP`, as for httpd's own files).
+    pub fn maps_files(self) -> bool {
+        self.core_config().enable_mmap() != sys::ENABLE_MMAP_OFF as u32
+    }
+
     /// Whether `CGIVar REQUEST_URI current-uri` holds here.
     #[inline(always)]
     pub fn uses_current_uri(self) -> bool {

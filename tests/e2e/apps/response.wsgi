@@ -110,6 +110,16 @@ def large(environ, start_response):
     return pieces if query.get("list") else iter(pieces)
 
 
+def sized(environ, start_response):
+    """``size`` bytes in pieces, made one at a time; with a length unless ``chunked``."""
+    query = support.query(environ)
+    size, piece = int(query["size"]), int(query["piece"])
+    length = [] if query.get("chunked") else [("Content-Length", str(size))]
+    start_response("200 OK", [*TEXT, *length])
+    block = b"d" * piece
+    return (block for _ in range(size // piece))
+
+
 def headers(environ, start_response):
     start_response(
         "200 OK",

@@ -128,6 +128,19 @@ class Connection:
         data, self.buffer = self.buffer[:count], self.buffer[count:]
         return data
 
+    def read_discarding(self, count: int) -> None:
+        """Reads so many bytes and forgets them."""
+        count -= len(self.buffer)
+        if count < 0:
+            self.buffer = self.buffer[count:]
+            return
+        self.buffer = b""
+        while count:
+            data = self.socket.recv(min(count, 1 << 20))
+            if not data:
+                raise Truncated(f"end of connection, {count} bytes missing")
+            count -= len(data)
+
     def read_to_end(self) -> bytes:
         """Everything until the server closes the connection."""
         while self._fill():
@@ -154,7 +167,7 @@ class Connection:
 
     def read_chunk(self) -> bytes:
         """One chunk of a chunked body, empty for the last one."""
-        size = int(self.read_line().split(b";")[0], 16)
+        size = int(self.read_line().partition(b";")[0], 16)
         data = self.read_exactly(size)
         if size == 0:
             while self.read_line():

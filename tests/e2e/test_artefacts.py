@@ -1,0 +1,153 @@
+"""What the two shared objects may know of each other's world."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from harness import paths
+
+pytestmark = pytest.mark.rwsgi
+MODULE = paths.MODULE_DIR / "mod_rwsgi.so"
+SOURCES = paths.REPOSITORY / "src"
+
+
+def gateways():
+    found = sorted((paths.MODULE_DIR / "rwsgi").glob("*.so"))
+    assert found, "no gateway is built"
+    return found
+
+
+def undefined_symbols(file):
+    done = subprocess.run(["nm", "-D", "-u", file], capture_output=True, text=True, check=True)
+    return [line.split()[-1].partition("@")[0] for line in done.stdout.splitlines()]
+
+
+def test_the_module_links_no_libpython():
+    done = subprocess.run(["ldd", MODULE], capture_output=True, text=True, check=True)
+    assert "libpython" not in done.stdout
+    python = [name for name in undefined_symbols(MODULE) if re.match(r"_?Py[A-Z_]", name)]
+    assert python == []
+
+
+def test_the_gateways_know_no_httpd():
+    for gateway in gateways():
+        names = undefined_symbols(gateway)
+        assert any(name.startswith("Py") for name in names)
+        assert [name for name in names if re.match(r"_?(ap|apr|apu)_", name)] == []
+
+
+def test_the_gateways_link_no_libpython():
+    """They are loaded into a process that has the right one."""
+    for gateway in gateways():
+        done = subprocess.run(["readelf", "-d", gateway], capture_output=True, text=True, check=True)
+        assert "libpython" not in done.stdout
+
+
+def test_what_the_objects_export():
+    """One symbol each, apart from what Python needs to import the gateway."""
+
+    def exported(file):
+        command = ["nm", "-D", "--defined-only", file]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return {line.split()[-1].partition("@")[0] for line in done.stdout.splitlines()}
+
+    assert "rwsgi_module" in exported(MODULE)
+    for gateway in gateways():
+        assert "rwsgi_gateway" in exported(gateway)
+
+
+def test_the_module_stays_loaded_and_is_bound_at_once():
+    """``-z nodelete -z now``."""
+    done = subprocess.run(["readelf", "-d", MODULE], capture_output=True, text=True, check=True)
+    assert "NODELETE" in done.stdout
+    assert re.search(r"BIND_NOW|FLAGS.*NOW", done.stdout)
+
+
+def test_records_of_the_gateways():
+    stems = {gateway.stem for gateway in gateways()}
+    default = (paths.MODULE_DIR / "rwsgi" / "default").read_text().strip()
+    assert default in stems
+    for stem in stems:
+        record = (paths.MODULE_DIR / "rwsgi" / f"{stem}.conf").read_text()
+        keys = [line.partition("=")[0].strip() for line in record.splitlines() if line.strip()]
+        assert {"version", "libpython", "prefix", "executable"} <= set(keys)
+
+
+def code_of(file):
+    """The code of a Rust or Python file, without comments."""
+    text = file.read_text()
+    if file.suffix == ".rs":
+        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        return [line.partition("//")[0] for line in text.splitlines()]
+    return [line.partition("#")[0] for line in text.splitlines()]
+
+
+def sources(*names):
+    return [f for name in names for f in sorted((SOURCES / name).rglob("*")) if f.is_file()]
+
+
+def test_the_python_side_never_names_httpd():
+    files = sources("wsgi", "python")
+    assert files
+    found = [
+        f"{file.relative_to(SOURCES)}: {line.strip()}"
+        for file in files
+        for line in code_of(file)
+        if re.search(r"httpd|\bapr?_\w", line)
+    ]
+    assert found == []
+
+
+def test_the_httpd_side_never_names_python_calls():
+    found = [
+        f"{file.relative_to(SOURCES)}: {line.strip()}"
+        for file in sources("httpd")
+        for line in code_of(file)
+        if re.search(r"pyo3|\bPy[A-Z]\w+\(", line)
+    ]
+    assert found == []
+
+
+def test_unsafe_is_kept_out_of_the_pure_parts():
+    """All of ``exchange`` but its C ABI."""
+    for file in sources("exchange"):
+        text = file.read_text()
+        if file.name == "mod.rs":
+            assert "#![deny(unsafe_code)]" in text or "#![forbid(unsafe_code)]" in text
+        elif file.name not in ("abi.rs", "memory.rs"):
+            assert "#![forbid(unsafe_code)]" in text, file.name
+            assert not any(re.search(r"\bunsafe\b", line) for line in code_of(file)[1:] if (
+                "unsafe_code" not in line
+            )), file.name
+
+
+def test_every_directive_is_documented():
+    """``docs/directives.md`` has a heading for every directive that the module registers."""
+    names = set(re.findall(r"WSGI[A-Z]\w+", subprocess.run(
+        ["strings", MODULE], capture_output=True, text=True, check=True
+    ).stdout))
+    documented = set(re.findall(r"WSGI[A-Z]\w+", (paths.REPOSITORY / "docs/directives.md").read_text()))
+    done = list_directives()
+    assert done, "httpd lists no directive of the module"
+    assert done <= documented, f"not documented: {sorted(done - documented)}"
+    del names
+
+
+def list_directives():
+    """What ``httpd -L`` says of the module."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "httpd.conf"
+        lines = [f'ServerRoot "{directory}"', f'DefaultRuntimeDir "{directory}"']
+        for name in ("mpm_event", "authz_core"):
+            lines.append(f'LoadModule {name}_module "{paths.httpd_modules()}/mod_{name}.so"')
+        lines += [paths.load_module_under_test(), "ErrorLog /dev/null"]
+        file.write_text("\n".join(lines) + "\n")
+        command = [paths.httpd_binary(), "-d", directory, "-f", str(file), "-t", "-DDUMP_MODULES"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "rwsgi_module" in done.stdout, done.stdout + done.stderr
+    return set(re.findall(r"\bWSGI[A-Z]\w+", MODULE.read_bytes().decode("latin-1")))
