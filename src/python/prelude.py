@@ -1,6 +1,6 @@
 """What the gateway does in Python itself: everything that is cold.
 
-Executed once in every interpreter, in a module of its own that is in no import system. `install` is called
+Executed once in every interpreter, in a namespace of its own that is no module. `install` is called
 first; the other functions are called by the gateway, by name. `native` offers what only the gateway
 can do.
 """
@@ -248,7 +248,8 @@ def format_exception(error):
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException as second:
-        text = f"{type(error).__name__} (its traceback cannot be formatted: {type(second).__name__})"
+        reason = type(second).__name__
+        text = f"{type(error).__name__} (its traceback cannot be formatted: {reason})"
     return [line for line in text.encode("utf-8", "replace").split(b"\n") if line]
 
 

@@ -1,6 +1,7 @@
 """Prints the record of a gateway: which Python it belongs to, and where that one's library lies.
 
-Run by `make` with the interpreter that a gateway is built for; httpd reads the result beside the gateway.
+Run by `make` with the interpreter that a gateway is built for; httpd reads the result beside the
+gateway.
 """
 
 import os

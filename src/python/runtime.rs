@@ -296,6 +296,10 @@ impl SavedSignals {
     }
 }
 
+/// No interpreter can be had for a group; why has been logged.
+#[derive(Debug)]
+pub struct Unavailable;
+
 impl Runtime {
     /// The interpreter of an application group, made on first use. The calling thread is not
     /// attached.
@@ -303,7 +307,7 @@ impl Runtime {
     /// # Errors
     /// None could be made; why has been logged.
     #[inline]
-    pub fn interpreter(&self, group: &[u8]) -> Result<&'static Interpreter, ()> {
+    pub fn interpreter(&self, group: &[u8]) -> Result<&'static Interpreter, Unavailable> {
         // Most processes serve one group: no need to lock and hash at every request.
         if let Some(&main) = self.main.get()
             && main.serves(group)
@@ -326,7 +330,7 @@ impl Runtime {
     }
 
     #[cold]
-    fn create(&self, group: &[u8]) -> Result<&'static Interpreter, ()> {
+    fn create(&self, group: &[u8]) -> Result<&'static Interpreter, Unavailable> {
         // Taken only while not attached, and attached inside: never the other way round.
         let mut next_slot = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self
@@ -338,7 +342,7 @@ impl Runtime {
         if let Some(interpreter) = known {
             return Ok(interpreter);
         }
-        let main = *self.main.get().ok_or(())?;
+        let main = *self.main.get().ok_or(Unavailable)?;
         if group.is_empty() || !main.is_claimed() {
             let guard = attach::attach(main);
             main.claim(guard.token(), group);
@@ -367,7 +371,7 @@ impl Runtime {
                         String::from_utf8_lossy(group)
                     ),
                 );
-                Err(())
+                Err(Unavailable)
             }
         }
     }

@@ -3,7 +3,7 @@
 //! * [`server`]: one request from its head to the end of its response.
 //! * [`environ`]: the environ dictionary, copied from a template per mount.
 //! * [`start_response`]: the callable of that name, and `write`.
-//! * [`input`]: `wsgi.input`.
+//! * [`input`]: the object `wsgi.input`.
 //! * [`body`]: the request body behind it.
 //! * [`response`]: iterating over what the application returned.
 //! * [`request`]: what these share while a request lasts.

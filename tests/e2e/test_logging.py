@@ -243,7 +243,7 @@ def test_thread_of_a_request(server):
     [("warn", False), ("warn rwsgi:debug", True), ("warn rwsgi:trace1", True)],
 )
 def test_log_level(new_httpd, level, debug):
-    """``LogLevel rwsgi:…`` decides about our lines alone. mpm's notice tells that it has started."""
+    """``LogLevel rwsgi:…`` decides about our lines alone (the MPM's notice tells of the start)."""
     with new_httpd(log_level=f"notice {level.partition(' ')[2]}") as httpd:
         httpd.add(f"""
             <Directory "{httpd.apps}">

@@ -85,7 +85,8 @@ def test_statuses(fetch):
 
 
 def test_head(fetch):
-    for path in ("hello", "listing", "generator", "writing", "head-with-length"):
+    # More than once: mod_http2 sends a body, now and then, that is passed on after the head.
+    for path in ("hello", "listing", "generator", "writing", "head-with-length") * 3:
         assert fetch(f"/answer/{path}", "--head").body == b""
 
 
@@ -93,12 +94,15 @@ def test_head(fetch):
 @pytest.mark.parametrize("framing", [[], ["-H", "Transfer-Encoding: chunked"]])
 def test_bodies(fetch, size, framing, request):
     protocol = request.node.callspec.params["fetch"]
+    if protocol == "h2c-upgrade" and size:
+        pytest.skip("curl does not upgrade with a body")
     if framing and protocol in ("http/1.0", "h2", "h2c", "h2c-upgrade"):
-        framing = []
+        pytest.skip("there are no chunks in this protocol")
     response = fetch("/input/digest", *framing, data=b"b" * size)
     assert b'"length": %d,' % size in response.body
-    # Not read at all.
-    assert fetch("/input/ignore", *framing, data=b"b" * size).body == b"ignored"
+    if not protocol.startswith("h2"):
+        # Not read at all. (mod_http2 resets the stream then, which curl 7 takes for an error.)
+        assert fetch("/input/ignore", *framing, data=b"b" * size).body == b"ignored"
 
 
 def test_files(fetch, server):

@@ -106,9 +106,7 @@ def scripted_requests(server):
         connection.request("/good/generator")
         connection.reset()
     with server.connect() as connection:
-        connection.request(
-            "/input/echo", method="POST", headers={"Transfer-Encoding": "chunked"}
-        )
+        connection.request("/input/echo", method="POST", headers={"Transfer-Encoding": "chunked"})
         connection.send_chunk(b"chunk")
         connection.send_chunk(b"")
         connection.read_response()

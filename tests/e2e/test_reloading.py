@@ -108,8 +108,6 @@ def test_reloading_can_be_switched_off(site):
     assert site.label("off.wsgi") == "first"
 
 
-
-
 def test_reload_required(site):
     answer = site.httpd.root / "data" / "answer"
     seen = site.httpd.root / "data" / "resource"
@@ -313,7 +311,8 @@ def test_module_attributes(site):
         def application(environ, start_response):
             start_response("200 OK", [("Content-Type", "application/json")])
             module = sys.modules[__name__]
-            facts = [__file__, type(__mtime__).__name__, __name__, module.application is application]
+            same = module.application is application
+            facts = [__file__, type(__mtime__).__name__, __name__, same]
             return [json.dumps(facts).encode()]
         """,
     )

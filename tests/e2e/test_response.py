@@ -69,7 +69,9 @@ def test_bodies_http_1_0(server, name):
 def test_http_1_0_keep_alive(server):
     with server.connect() as connection:
         for _ in range(3):
-            connection.request("/raw/hello", version="HTTP/1.0", headers={"Connection": "keep-alive"})
+            connection.request(
+                "/raw/hello", version="HTTP/1.0", headers={"Connection": "keep-alive"}
+            )
             response = connection.read_response()
             assert response.header("Content-Length") == "13"
             assert response.body == BODIES["hello"]

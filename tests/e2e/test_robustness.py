@@ -183,7 +183,8 @@ def test_memory_does_not_grow(new_httpd):
         def rounds(count):
             for number in range(count):
                 with httpd.connect() as connection:
-                    connection.request(targets[number % len(targets)] + f"?x={number}")
+                    target = targets[number % len(targets)] + f"?x={number}"
+                    connection.request(target, headers={"Connection": "close"})
                     connection.read_head()
                     if number % 3:
                         connection.socket.recv(100)

@@ -294,8 +294,10 @@ def overrun_write(environ, start_response):
 
 
 def body_of_bodiless(environ, start_response):
-    start_response(support.query(environ)["line"], [])
-    return [b"this must not be sent"]
+    query = support.query(environ)
+    start_response(query["line"], [])
+    items = [b"this must not", b" be sent"]
+    return iter(items) if query.get("iterate") else items
 
 
 def surrogate_exception(environ, start_response):

@@ -105,7 +105,7 @@ def modules(environ, start_response):
 
 
 def at_exit(environ, start_response):
-    """Leaves a note when the interpreter ends; ``thread`` is a non-daemon one that must be joined."""
+    """Leaves a note when the interpreter ends; ``thread`` adds one that must be joined."""
     path = support.query(environ)["file"]
     atexit.register(support.note, path, "atexit")
     if support.query(environ).get("thread"):
@@ -115,7 +115,8 @@ def at_exit(environ, start_response):
             ending.wait()
             support.note(path, "thread")
 
-        threading.Thread(target=work).start()
+        # A thread that a thread of the server starts would be a daemon one by default.
+        threading.Thread(target=work, daemon=False).start()
         # What concurrent.futures uses, too: called before the threads are joined.
         threading._register_atexit(ending.set)
     return support.answer(start_response, str(os.getpid()))

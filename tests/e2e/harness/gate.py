@@ -1,6 +1,6 @@
 """Lets a test decide when an application goes on, in whatever process that runs.
 
-A gate is a FIFO: the application takes one byte per step (``gate.wait`` in ``apps/support.py``), the
+A gate is a FIFO: the application takes one byte per step (``wait`` in ``apps/support.py``), the
 test puts them there. So a test of streaming needs no sleep and no clock.
 """
 

@@ -10,8 +10,8 @@ from .client import Connection, Truncated
 class Load:
     """Clients that repeat one request until the block is left.
 
-    ``keep_alive`` clients reuse their connection, as browsers do: a connection that the server closed
-    while it was idle is replaced, which is no failure. Any other answer than ``good`` is one.
+    ``keep_alive`` clients reuse their connection, as browsers do: one that the server closed while
+    it was idle is replaced, which is no failure. Any other answer than ``good`` is one.
     """
 
     def __init__(self, port, target="/", clients=4, keep_alive=False, good=None, pause=0.0):

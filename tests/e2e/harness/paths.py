@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 E2E = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ PEER = os.environ.get("RWSGI_TEST_PEER") or ""
 VENV = REPOSITORY / "build" / "venv"
 
 
-@lru_cache(maxsize=None)
+@cache
 def httpd_binary() -> str:
     """The httpd to start."""
     chosen = os.environ.get("RWSGI_HTTPD")
@@ -38,7 +38,7 @@ def httpd_binary() -> str:
     raise RuntimeError("no httpd found: install apache2 (Debian) or set RWSGI_HTTPD")
 
 
-@lru_cache(maxsize=None)
+@cache
 def httpd_modules() -> Path:
     """The directory of httpd's own modules."""
     chosen = os.environ.get("RWSGI_HTTPD_MODULES")
@@ -55,7 +55,7 @@ def httpd_modules() -> Path:
     raise RuntimeError("no httpd modules found: set RWSGI_HTTPD_MODULES")
 
 
-@lru_cache(maxsize=None)
+@cache
 def httpd_user() -> tuple[str, str] | None:
     """User and group of httpd's children, None where the tests do not run as root."""
     if os.geteuid() != 0:
@@ -88,7 +88,7 @@ def site_packages() -> Path:
     return found[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def gateway_record() -> dict[str, str]:
     """What the default gateway was built for: version, libpython, prefix, executable."""
     directory = MODULE_DIR / "rwsgi"
