@@ -9,7 +9,7 @@ use crate::exchange::abi::{
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
-use crate::python::runtime;
+use crate::python::runtime::{self, Services};
 use crate::python::slots::boundary;
 use crate::wsgi::server;
 
@@ -53,7 +53,13 @@ unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOption
                 // SAFETY: the host's function takes borrowed bytes from any thread.
                 unsafe { (host.log)(level as u8, Text::new(line)) }
             };
-            match runtime::start(options.into(), Box::new(log)) {
+            // SAFETY: the host's function may be called from any thread.
+            let is_ending = move || unsafe { (host.is_ending)() != 0 };
+            let services = Services {
+                log: Box::new(log),
+                is_ending: Box::new(is_ending),
+            };
+            match runtime::start(options.into(), services) {
                 Ok(()) => 0,
                 Err(_) => -1,
             }

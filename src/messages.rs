@@ -60,8 +60,6 @@ codes! {
     BAD_CONTENT_LENGTH = 15;
     /// The request body is larger than LimitRequestBody.
     BODY_TOO_LARGE = 16;
-    /// A directory with .htaccess files costs every request.
-    ALLOW_OVERRIDE_COST = 17;
 
     // 0100-0199: the Python runtime.
     /// Python could not be started.

@@ -14,7 +14,7 @@ use super::head::{RequestHead, Target};
 use super::response::ResponseHead;
 
 /// Raised whenever a table or a structure that crosses the ABI changes its meaning or layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The exported symbol of a gateway, of type [`EntryPoint`].
 pub const ENTRY_POINT: &CStr = c"rwsgi_gateway";
@@ -218,6 +218,8 @@ pub struct HostTable {
     pub size: u32,
     /// Logs one line outside of a request. `level` is a [`Level`](super::Level).
     pub log: unsafe extern "C" fn(level: u8, line: Text<'_>),
+    /// Not 0 if the process is about to end: what a thread leaves behind then need not be tidied.
+    pub is_ending: unsafe extern "C" fn() -> i32,
 }
 
 /// One call of the gateway: everything borrowed for the duration of [`GatewayTable::handle`].

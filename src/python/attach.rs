@@ -127,7 +127,9 @@ impl Drop for States {
             .rev()
             .filter(|state| !state.is_null())
         {
-            if STOPPED.load(Ordering::Acquire) {
+            // At the end of the process nobody needs the memory, and a busy thread of an
+            // application could keep us waiting for the GIL.
+            if STOPPED.load(Ordering::Acquire) || super::runtime::is_ending() {
                 return;
             }
             if state == FIRST.load(Ordering::Acquire) {

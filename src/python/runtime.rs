@@ -77,12 +77,17 @@ impl From<&RuntimeOptions<'_>> for Options {
     }
 }
 
-/// Where lines go that belong to no request.
-pub type LogSink = Box<dyn Fn(Level, &[u8]) + Send + Sync>;
+/// What the process around Python offers. Both may be called from any thread.
+pub struct Services {
+    /// Takes lines that belong to no request.
+    pub log: Box<dyn Fn(Level, &[u8]) + Send + Sync>,
+    /// Says whether the process is about to end.
+    pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 /// Python in this process.
 pub struct Runtime {
-    log: LogSink,
+    services: Services,
     /// How it was started.
     pub options: Options,
     /// Where new requests queue for the GIL.
@@ -120,8 +125,15 @@ pub fn log(level: Level, line: &str) {
 /// Logs a line that belongs to no request. Call it without the GIL where a log may block.
 pub fn log_bytes(level: Level, line: &[u8]) {
     if let Some(runtime) = RUNTIME.get() {
-        (runtime.log)(level, line);
+        (runtime.services.log)(level, line);
     }
+}
+
+/// Whether the process is about to end.
+pub(super) fn is_ending() -> bool {
+    RUNTIME
+        .get()
+        .is_some_and(|runtime| (runtime.services.is_ending)())
 }
 
 /// Starts Python in this process; to be called once, by the thread that will call [`stop`], which
@@ -129,10 +141,10 @@ pub fn log_bytes(level: Level, line: &[u8]) {
 ///
 /// # Errors
 /// A text that says what went wrong; it has been logged.
-pub fn start(options: Options, log: LogSink) -> Result<(), String> {
+pub fn start(options: Options, services: Services) -> Result<(), String> {
     let gate = Gate::new(options.request_permits);
     let runtime = Runtime {
-        log,
+        services,
         options,
         gate,
         main: OnceCell::new(),

@@ -26,6 +26,11 @@ pub fn processes() -> u32 {
     query(sys::AP_MPMQ_MAX_DAEMONS)
 }
 
+/// Whether the MPM of this process has begun to stop, gracefully or not.
+pub fn is_stopping() -> bool {
+    i32::try_from(query(sys::AP_MPMQ_MPM_STATE)) == Ok(sys::AP_MPMQ_STOPPING)
+}
+
 fn constant(text: *const c_char) -> &'static [u8] {
     // SAFETY: the callers pass strings that httpd keeps for the life of the process.
     unsafe { text::bytes(text) }

@@ -32,6 +32,8 @@ pub struct HttpdExchange<'r> {
     head: Cell<Option<StoredHead>>,
     /// Something was handed to the output filters.
     sent: Cell<bool>,
+    /// The end of the response was handed on.
+    ended: Cell<bool>,
     client_gone: Cell<bool>,
     /// A filter has answered the request itself.
     filter_error: Cell<bool>,
@@ -49,6 +51,7 @@ impl<'r> HttpdExchange<'r> {
             output: Cell::new(None),
             head: Cell::new(None),
             sent: Cell::new(false),
+            ended: Cell::new(false),
             client_gone: Cell::new(false),
             filter_error: Cell::new(false),
         }

@@ -154,9 +154,17 @@ impl<'r> HttpdExchange<'r> {
     /// Passes what was appended, with what `how` adds.
     pub(super) fn send_appended(&self, how: Send) -> Result<(), ClientGone> {
         let brigade = self.brigade();
+        if self.request.is_head() && (self.sent.get() || how != Send::End) {
+            // The head is all that is sent, and a whole response in one piece gives it its length.
+            // mod_http2 would now and then send data that follows the head.
+            brigade.discard();
+        }
         match how {
             Send::Flush => brigade.append_flush(),
-            Send::End => brigade.append_eos(),
+            Send::End => {
+                self.ended.set(true);
+                brigade.append_eos();
+            }
             Send::Keep if brigade.is_empty() => return self.reachable(),
             Send::Keep => {}
         }
@@ -166,7 +174,10 @@ impl<'r> HttpdExchange<'r> {
 
     /// Ends the response so that the client sees that it is cut short: httpd's filters leave out
     /// the last chunk or reset the stream, and the connection is not used again.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
+        if self.ended.get() {
+            return;
+        }
         let brigade = self.brigade();
         self.apply_head();
         self.request.connection().close_after_response();

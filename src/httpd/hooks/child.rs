@@ -35,6 +35,7 @@ static HOST: HostTable = HostTable {
     version: VERSION,
     size: size_of::<HostTable>() as u32,
     log: host_log,
+    is_ending,
 };
 
 /// The gateway; `None` where Python does not run in this process.
@@ -186,6 +187,11 @@ unsafe extern "C" fn host_log(level: u8, line: Text<'_>) {
         // SAFETY: null, which is the main log, or the server that `child_init` was given.
         unsafe { sys::log::server(server, level_of(level), line.bytes()) }
     });
+}
+
+/// Whether the MPM of this process has begun to stop.
+unsafe extern "C" fn is_ending() -> c_int {
+    c_int::from(mpm::is_stopping())
 }
 
 /// A level from the number that crossed the ABI.

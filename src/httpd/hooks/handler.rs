@@ -139,8 +139,13 @@ fn finish(request: Request<'_>, exchange: &HttpdExchange<'_>, result: i32) -> c_
     }
     match result {
         outcome::DONE | outcome::CUT => sys::OK,
-        // Nobody is there to read an error page; and a response that has begun cannot become one.
-        _ if exchange.has_sent() || request.connection().aborted() => sys::OK,
+        // Nobody is there to read an error page.
+        _ if request.connection().aborted() => sys::OK,
+        // A bug was caught in the gateway: a response that has begun cannot become an error page.
+        _ if exchange.has_sent() => {
+            exchange.cut();
+            sys::OK
+        }
         400..=599 => result,
         _ => sys::HTTP_INTERNAL_SERVER_ERROR,
     }

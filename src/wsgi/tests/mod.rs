@@ -12,7 +12,7 @@ use memory_exchange::{MemoryExchange, Recorded};
 use super::server;
 use crate::exchange::abi::HashSeed;
 use crate::exchange::{Authorization, Level, Opt, Pair, RequestHead, Site, Slice, Target, Text};
-use crate::python::runtime::{self, Options};
+use crate::python::runtime::{self, Options, Services};
 
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -49,7 +49,11 @@ fn start_python() {
                 .unwrap()
                 .push(String::from_utf8_lossy(line).into_owned());
         };
-        runtime::start(options, Box::new(log)).expect("Python starts");
+        let services = Services {
+            log: Box::new(log),
+            is_ending: Box::new(|| false),
+        };
+        runtime::start(options, services).expect("Python starts");
     });
 }
 

@@ -169,6 +169,8 @@ class Httpd:
         hangers = processes.belonging(process.pid, self.mark)
         for pid in hangers:
             os.kill(pid, signal.SIGKILL)
+        if hangers:
+            self._await_none_left(process.pid)
         if hung:
             process.wait(LIMIT)
             raise AssertionError(f"httpd did not stop; killed {hangers}\n{self._tail()}")
