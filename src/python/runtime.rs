@@ -77,10 +77,13 @@ impl From<&RuntimeOptions<'_>> for Options {
     }
 }
 
+/// Takes a line of the log.
+pub type Log = dyn Fn(Level, &[u8]) + Send + Sync;
+
 /// What the process around Python offers. Both may be called from any thread.
 pub struct Services {
     /// Takes lines that belong to no request.
-    pub log: Box<dyn Fn(Level, &[u8]) + Send + Sync>,
+    pub log: Box<Log>,
     /// Says whether the process is about to end.
     pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
 }

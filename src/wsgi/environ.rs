@@ -9,7 +9,6 @@
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicI64, Ordering};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::ffi;
 
@@ -130,6 +129,16 @@ const CHANGING: [usize; 6] = [1, 2, 3, 8, 14, 15];
 /// The others: two requests that agree in these have the same mount. Those that differ most come
 /// first.
 const FIXED: [usize; 10] = [9, 11, 5, 12, 13, 10, 4, 6, 7, 0];
+
+/// What an environ is made from.
+pub struct Incoming<'a> {
+    /// What was asked.
+    pub head: &'a RequestHead<'a>,
+    /// Its headers.
+    pub headers: Headers<'a>,
+    /// When the thread was attached, microseconds since the epoch.
+    pub started_us: i64,
+}
 
 /// The request's headers by what becomes of them, found out before the thread is attached.
 pub struct Headers<'a> {
@@ -305,11 +314,15 @@ impl Template {
         &self,
         py: Attached,
         state: &State,
-        head: &RequestHead<'_>,
-        headers: &Headers<'_>,
+        incoming: &Incoming<'_>,
         input: &Owned,
         errors: &Owned,
     ) -> Result<Owned> {
+        let Incoming {
+            head,
+            headers,
+            started_us,
+        } = incoming;
         let keys = &state.keys;
         // SAFETY: our own exact dict.
         let environ = unsafe { Owned::from_new(ffi::PyDict_Copy(self.environ.as_ptr()))? };
@@ -360,9 +373,10 @@ impl Template {
         for (name, value) in &headers.others {
             put(&latin1(py, name)?, &latin1(py, value.bytes())?)?;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0.0, |since| since.as_secs_f64());
-        put(&keys.mod_wsgi_application_start, &float(py, now)?)?;
+        put(
+            &keys.mod_wsgi_application_start,
+            &float(py, *started_us as f64 / 1e6)?,
+        )?;
         Ok(environ)
     }
 

@@ -1,8 +1,10 @@
 //! One request, from its head to the end of its response.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use pyo3::ffi;
 
-use super::environ::{Headers, Template};
+use super::environ::{Headers, Incoming, Template};
 use super::request::RequestState;
 use super::response::{self, Rest};
 use super::{input, start_response};
@@ -38,14 +40,42 @@ pub fn serve(
     let Ok(interpreter) = runtime.interpreter(head.site.application_group.bytes()) else {
         return 500;
     };
-    let headers = Headers::scan(head);
-    let served = {
-        let permit = runtime.gate.enter();
-        let guard = attach::attach(interpreter);
-        drop(permit);
-        serve_attached(guard.token(), exchange, head, target, &headers)
+    let mut incoming = Incoming {
+        head,
+        headers: Headers::scan(head),
+        started_us: 0,
     };
+    let permit = runtime.gate.enter();
+    let queued = clock_us();
+    let guard = attach::attach(interpreter);
+    drop(permit);
+    incoming.started_us = clock_us();
+    let served = serve_attached(guard.token(), exchange, target, &incoming);
+    let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
+    if waited_long {
+        // See `python::gate`: every release wakes one of the threads that wait inside CPython.
+        for _ in 0..WAKE_UPS {
+            guard.token().detached(|_| ());
+        }
+    }
+    drop(guard);
+    if waited_long {
+        runtime.gate.let_in();
+    }
     finish(exchange, served)
+}
+
+/// Who waits so long for the GIL waits for a request that computes: short ones give it up sooner,
+/// and CPython asks a thread to give it up after 5 ms.
+const LONG_WAIT_US: i64 = 4_000;
+
+/// Waiting threads that a request wakes that has waited long: more gained nothing, fewer lost half.
+const WAKE_UPS: u32 = 8;
+
+/// Microseconds since the epoch.
+fn clock_us() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// What can be done without Python: the last write, in one go with the end of the response.
@@ -115,12 +145,11 @@ impl Drop for Handed<'_> {
 fn serve_attached(
     py: Attached,
     exchange: &dyn Exchange,
-    head: &RequestHead<'_>,
     target: &Target<'_>,
-    headers: &Headers<'_>,
+    incoming: &Incoming<'_>,
 ) -> Served {
     // SAFETY: the exchange outlives this call, and the state does not.
-    let request = unsafe { RequestState::new(exchange, head.method.bytes() == b"HEAD") };
+    let request = unsafe { RequestState::new(exchange, incoming.head.method.bytes() == b"HEAD") };
     request.core.enter();
     let handed = match Handed::new(py, &request) {
         Ok(handed) => handed,
@@ -130,7 +159,7 @@ fn serve_attached(
             return Served::Status(500);
         }
     };
-    let served = run(py, &request, &handed, head, target, headers);
+    let served = run(py, &request, &handed, target, incoming);
     drop(handed);
     served
 }
@@ -139,9 +168,8 @@ fn run(
     py: Attached,
     request: &RequestState,
     handed: &Handed<'_>,
-    head: &RequestHead<'_>,
     target: &Target<'_>,
-    headers: &Headers<'_>,
+    incoming: &Incoming<'_>,
 ) -> Served {
     let interpreter: &Interpreter = py.interpreter();
     let state = interpreter.wsgi();
@@ -151,7 +179,7 @@ fn run(
         return Served::Status(500);
     };
     let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {
-        let template = script.wsgi.template(py, state, head)?;
+        let template = script.wsgi.template(py, state, incoming.head)?;
         let application = module.global(py, &template.callable)?;
         Ok((template, application))
     };
@@ -168,13 +196,13 @@ fn run(
                  WSGICallableObject",
                 messages::NO_CALLABLE,
                 String::from_utf8_lossy(path),
-                String::from_utf8_lossy(head.site.callable_object.bytes()),
+                String::from_utf8_lossy(incoming.head.site.callable_object.bytes()),
             ),
         );
         return Served::Status(500);
     };
     let called = template
-        .environ(py, state, head, headers, &handed.input, &handed.errors)
+        .environ(py, state, incoming, &handed.input, &handed.errors)
         .and_then(|environ| call(&application, &environ, &handed.start_response));
     let result = match called {
         Ok(result) => result,

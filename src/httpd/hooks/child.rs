@@ -29,7 +29,7 @@ static MAIN: AtomicPtr<server_rec> = AtomicPtr::new(core::ptr::null_mut());
 const STOP_DEADLINE_MS: u32 = 3_000;
 
 /// How many new requests may wait for the GIL at once where nothing is configured.
-const REQUEST_PERMITS: u32 = 2;
+const REQUEST_PERMITS: u32 = 4;
 
 static HOST: HostTable = HostTable {
     version: VERSION,
