@@ -75,9 +75,11 @@ test-here: build venv check unit
 	@$(TOOLS)/e2e.sh
 
 .PHONY: unit
-unit: ## Run the unit tests: the pure parts, then the gateway against PYTHON
+unit: ## Run the unit tests: the pure parts, the httpd side, the gateway against PYTHON
 	@echo "== unit tests: pure parts"
 	@CARGO_TARGET_DIR=target $(CARGO) test $(CARGOFLAGS) --quiet
+	@echo "== unit tests: the httpd side"
+	@CARGO_TARGET_DIR=target/httpd $(CARGO) test $(CARGOFLAGS) --features httpd --quiet
 	@$(TOOLS)/python_tests.sh "$(PYTHON)"
 
 .PHONY: e2e
