@@ -19,7 +19,7 @@ use super::object::{Owned, interned};
 use super::raise::{Raised, Result};
 use super::request::RequestCore;
 use crate::exchange::Target;
-use crate::messages;
+use crate::messages::{self, Code};
 
 /// How long a broken file is left alone before it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -207,10 +207,13 @@ impl Script {
             }
         };
         answer().unwrap_or_else(|raised| {
-            let exception = raised.take(py);
-            let code = messages::RELOAD_REQUIRED_FAILED;
-            let what = "reload_required raised, the script is not reloaded";
-            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            self.report(
+                py,
+                core,
+                messages::RELOAD_REQUIRED_FAILED,
+                "reload_required raised, the script is not reloaded",
+                &raised.take(py),
+            );
             false
         })
     }
@@ -227,10 +230,13 @@ impl Script {
             return Ok(loaded);
         }
         self.load(py, target).map_err(|raised| {
-            let exception = raised.take(py);
-            let code = messages::SCRIPT_FAILED;
-            let what = "the script could not be loaded";
-            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            self.report(
+                py,
+                core,
+                messages::SCRIPT_FAILED,
+                "the script could not be loaded",
+                &raised.take(py),
+            );
             LoadFailed
         })
     }
@@ -272,9 +278,13 @@ impl Script {
         };
         let exception = raised.take(py);
         if !keep {
-            let code = messages::SCRIPT_FAILED;
-            let what = "the changed script could not be loaded";
-            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            self.report(
+                py,
+                core,
+                messages::SCRIPT_FAILED,
+                "the changed script could not be loaded",
+                &exception,
+            );
             return Err(LoadFailed);
         }
         let traceback = self.digest(py, &exception);
@@ -285,11 +295,19 @@ impl Script {
             traceback,
         }));
         if !reported {
-            let code = messages::RELOAD_FAILED;
-            let what = "the changed script could not be loaded, the old code goes on serving";
-            exceptions::log_for_request(py, core, code, what, &self.path, &exception);
+            self.report(
+                py,
+                core,
+                messages::RELOAD_FAILED,
+                "the changed script could not be loaded, the old code goes on serving",
+                &exception,
+            );
         }
         Ok(old)
+    }
+
+    fn report(&self, py: Attached, core: &RequestCore, code: Code, what: &str, why: &Owned) {
+        exceptions::log_for_request(py, core, code, what, &self.path, why);
     }
 
     /// Waits, detached, until no other thread loads this script.

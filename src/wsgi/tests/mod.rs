@@ -1,7 +1,14 @@
-//! The whole WSGI server against a real interpreter, over an exchange in memory.
+//! The whole WSGI server against a real interpreter, over an exchange in memory. Each application is
+//! wrapped in `wsgiref.validate` where it is meant to conform.
 
-mod cases;
+mod environ;
+mod input;
 mod memory_exchange;
+mod responses;
+mod scripts;
+mod start_response;
+mod streams;
+mod threads;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -189,4 +196,42 @@ impl Default for Call<'_> {
             keep_on_failure: true,
         }
     }
+}
+
+/// A request body in three pieces.
+const PIECES: memory_exchange::RequestBody<'static> = memory_exchange::RequestBody {
+    pieces: &[b"one\ntw", b"o\n", b"three"],
+    failure: None,
+};
+
+/// An application whose body is `body`, validated.
+fn validated(body: &str) -> App {
+    App::new(&format!(
+        "from wsgiref.validate import validator\n\
+         TEXT = [('Content-Type', 'text/plain')]\n\
+         @validator\n\
+         def application(environ, start_response):\n    {}\n",
+        body.replace('\n', "\n    ")
+    ))
+}
+
+/// The same without the validator, for what it would not let through.
+fn unvalidated(body: &str) -> App {
+    App::new(&format!(
+        "TEXT = [('Content-Type', 'text/plain')]\n\
+         def application(environ, start_response):\n    {}\n",
+        body.replace('\n', "\n    ")
+    ))
+}
+
+/// What an expression over `environ` gives.
+fn evaluate(expression: &str, call: Call<'_>) -> String {
+    let app = unvalidated(&format!(
+        "result = {expression}\n\
+         start_response('200 OK', TEXT)\n\
+         return [repr(result).encode('utf-8')]"
+    ));
+    let answer = app.call(call);
+    answer.assert_quiet();
+    answer.text()
 }
