@@ -53,10 +53,7 @@ pub fn serve(
     let served = serve_attached(guard.token(), exchange, target, &incoming);
     let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
     if waited_long {
-        // See `python::gate`: every release wakes one of the threads that wait inside CPython.
-        for _ in 0..WAKE_UPS {
-            guard.token().detached(|_| ());
-        }
+        wake_others(guard.token());
     }
     drop(guard);
     if waited_long {
@@ -66,11 +63,28 @@ pub fn serve(
 }
 
 /// Who waits so long for the GIL waits for a request that computes: short ones give it up sooner,
-/// and CPython asks a thread to give it up after 5 ms.
-const LONG_WAIT_US: i64 = 4_000;
+/// and CPython asks a thread to give it up after this time.
+const LONG_WAIT_US: i64 = 5_000;
 
 /// Waiting threads that a request wakes that has waited long: more gained nothing, fewer lost half.
 const WAKE_UPS: u32 = 8;
+
+/// See `python::gate`: every release of the GIL wakes one of the threads that wait for it. Usually
+/// we have it back before that one runs; when we have not, others have been served, and our own
+/// response has waited enough.
+#[cold]
+fn wake_others(py: Attached) {
+    for _ in 0..WAKE_UPS {
+        let released = clock_us();
+        py.detached(|_| ());
+        if clock_us().saturating_sub(released) >= LOST_US {
+            return;
+        }
+    }
+}
+
+/// A release and retake of the GIL that takes so long has let another thread in between.
+const LOST_US: i64 = 200;
 
 /// Microseconds since the epoch.
 fn clock_us() -> i64 {

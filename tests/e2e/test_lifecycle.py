@@ -213,19 +213,26 @@ def test_failing_exit_handler_is_logged(new_httpd):
         httpd.settle_log()
 
 
-def test_children_are_replaced_after_some_connections(new_httpd):
-    """``MaxConnectionsPerChild`` under load: each child ends in order, no request is lost."""
-    with new_httpd(threads=4, processes=2) as httpd:
+@pytest.mark.parametrize("mpm", ["worker", "prefork"])
+def test_children_are_replaced_after_some_connections(new_httpd, mpm):
+    """``MaxConnectionsPerChild`` under load: each child ends in order, no request is lost.
+
+    Not under the event MPM, which itself resets one connection in some thousands here, with static
+    files and without any module of ours.
+    """
+    with new_httpd(mpm=mpm, threads=4, processes=2) as httpd:
         setup(httpd, "MaxConnectionsPerChild 40").start()
+        httpd.allow_log(AT_LIMIT)
         pids = set()
 
         def good(response):
-            pids.add(response.body)
+            pids.add(response.json()["pid"])
             return response.status == 200
 
         with Load(httpd.port, "/look/flags", clients=3, good=good) as load:
             load.wait_for(300)
         assert load.failures == []
+        assert len(pids) > 2
 
 
 def test_changed_configuration(server):
