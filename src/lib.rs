@@ -20,6 +20,7 @@
 //! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`
 //! blocks rest on.
 
+pub mod daemon;
 pub mod exchange;
 pub mod messages;
 

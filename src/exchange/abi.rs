@@ -14,7 +14,7 @@ use super::head::{RequestHead, Target};
 use super::response::ResponseHead;
 
 /// Raised whenever a table or a structure that crosses the ABI changes its meaning or layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The exported symbol of a gateway, of type [`EntryPoint`].
 pub const ENTRY_POINT: &CStr = c"rwsgi_gateway";
@@ -241,6 +241,9 @@ pub mod outcome {
     pub const DONE: i32 = 0;
     /// The response had begun and was cut short; `abort` has been called or the client is gone.
     pub const CUT: i32 = -1;
+    /// Nothing was done: the script has changed and this process loads no script a second time.
+    /// Only from a gateway that was started as a worker.
+    pub const STALE: i32 = -2;
 }
 
 /// How `PYTHONHASHSEED` is set.

@@ -109,6 +109,12 @@ pub struct RequestHead<'a> {
     pub authorization: Authorization,
     /// When the request arrived, microseconds since the epoch.
     pub request_time_us: i64,
+    /// When it was handed to a worker (`mod_wsgi.queue_start`), likewise; 0 when embedded.
+    pub accept_time_us: i64,
+    /// When the worker began with it (`mod_wsgi.daemon_start`), likewise; 0 when embedded.
+    pub daemon_time_us: i64,
+    /// The httpd child that received it (`mod_wsgi.server_pid`).
+    pub server_pid: u32,
     /// `mod_wsgi.request_id`, where the server has made one.
     pub request_id: Opt<'a>,
     /// `mod_wsgi.connection_id`, where the server has made one.

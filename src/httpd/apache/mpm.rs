@@ -1,6 +1,7 @@
 //! The server as a whole: version, processing module, phase.
 
 use core::ffi::{CStr, c_char, c_int};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::text;
 use crate::httpd::sys;
@@ -14,6 +15,20 @@ fn query(code: c_int) -> u32 {
     } else {
         1
     }
+}
+
+/// The pid of this child: asking the system costs a call per request.
+static CHILD: AtomicU32 = AtomicU32::new(0);
+
+/// To be called when a child process begins.
+pub fn note_child() {
+    CHILD.store(std::process::id(), Ordering::Relaxed);
+}
+
+/// The pid of this child process.
+#[inline(always)]
+pub fn child_pid() -> u32 {
+    CHILD.load(Ordering::Relaxed)
 }
 
 /// Threads of a child process that serve requests (without mod_http2's own).

@@ -188,6 +188,9 @@ pub fn with_head<'r, T>(
             Authorization::Hidden
         },
         request_time_us: request.time(),
+        accept_time_us: 0,
+        daemon_time_us: 0,
+        server_pid: mpm::child_pid(),
         request_id: Opt::new(request.log_id()),
         connection_id: Opt::new(connection.log_id()),
         headers: Slice::new(headers.items()),

@@ -54,6 +54,7 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         // SAFETY: the child's pool, and the main server of the configuration it serves.
         let (pool, server) = unsafe { (Pool::new(pchild), Server::new(server)) };
         MAIN.store(server.as_ptr(), Ordering::Release);
+        mpm::note_child();
         let Some(config) = ServerConfig::of(server) else {
             return;
         };

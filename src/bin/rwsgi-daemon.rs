@@ -1,0 +1,3 @@
+//! `rwsgi-daemon`: the supervisor of one process group.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The httpd child's side of the wire.

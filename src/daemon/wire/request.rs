@@ -1,0 +1,407 @@
+//! The payload of REQUEST.
+//!
+//! | part | what |
+//! |---|---|
+//! | numbers | times, pid, port, flags, counts, the length of each text |
+//! | site | the lengths of its 18 values (`u32::MAX`: absent), then the values |
+//! | texts | method to connection id, one after another |
+//! | pairs | for each header, then each variable: `u32` name length, `u32` value length, name, value |
+//! | body | the body, or what of it had arrived |
+//!
+//! The site travels in every request and is recognised by its content, so that a connection holds
+//! no state.
+
+#![forbid(unsafe_code)]
+
+use super::{HEADER, Header, Kind, LARGEST_REQUEST, Malformed, Reader, VERSION, flag};
+use crate::exchange::{Authorization, Opt, Pair, RequestHead, Site, Slice, Target, Text};
+
+/// Texts of a request, beside its site and pairs.
+const TEXTS: usize = 9;
+/// Values of a site, and the two paths of a target.
+const SITE: usize = 18;
+/// Marks an absent text.
+const ABSENT: u32 = u32::MAX;
+/// So many pairs need no memory of their own.
+const PAIRS: usize = 64;
+
+mod bit {
+    pub const HTTPS: u8 = 1;
+    pub const RELOADING: u8 = 2;
+    pub const KEEP_ON_FAILURE: u8 = 4;
+    pub const IGNORE_ACTIVITY: u8 = 8;
+}
+
+/// A request on its way to a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WireRequest<'a> {
+    /// What was asked.
+    pub head: RequestHead<'a>,
+    /// What answers it.
+    pub target: Target<'a>,
+    /// `WSGIIgnoreActivity`: it does not count as activity.
+    pub ignore_activity: bool,
+    /// The body or its beginning.
+    pub body: &'a [u8],
+    /// Whether that is all of it.
+    pub body_complete: bool,
+}
+
+/// A request that cannot be sent: it is larger than [`LARGEST_REQUEST`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+fn put_text(out: &mut Vec<u8>, text: Text<'_>) {
+    out.extend_from_slice(text.bytes());
+}
+
+fn put_length(out: &mut Vec<u8>, text: Option<&[u8]>) {
+    let length = text.map_or(ABSENT, |text| text.len() as u32);
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+/// Replaces the content of `out` with the whole frame. END is set when the body is complete.
+///
+/// # Errors
+/// The request is too large; `out` is then of no use.
+#[inline]
+pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLarge> {
+    let WireRequest { head, target, .. } = request;
+    out.clear();
+    out.extend_from_slice(&[0; HEADER]);
+    for number in [head.request_time_us, head.accept_time_us, target.mtime_us] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out.extend_from_slice(&head.server_pid.to_le_bytes());
+    out.extend_from_slice(&head.remote_port.to_le_bytes());
+    let mut bits = 0;
+    for (set, bit) in [
+        (head.https, bit::HTTPS),
+        (target.reloading, bit::RELOADING),
+        (target.keep_on_failure, bit::KEEP_ON_FAILURE),
+        (request.ignore_activity, bit::IGNORE_ACTIVITY),
+    ] {
+        if set {
+            bits |= bit;
+        }
+    }
+    out.extend_from_slice(&[bits, head.authorization as u8]);
+    let (headers, variables) = (head.headers.items(), head.variables.items());
+    for count in [headers.len(), variables.len()] {
+        let count = u16::try_from(count).map_err(|_| TooLarge)?;
+        out.extend_from_slice(&count.to_le_bytes());
+    }
+    let texts: [Option<&[u8]>; TEXTS] = [
+        Some(head.method.bytes()),
+        Some(head.request_uri.bytes()),
+        Some(head.script_name.bytes()),
+        Some(head.path_info.bytes()),
+        Some(head.query_string.bytes()),
+        Some(head.protocol.bytes()),
+        Some(head.remote_addr.bytes()),
+        head.request_id.bytes(),
+        head.connection_id.bytes(),
+    ];
+    for text in texts {
+        put_length(out, text);
+    }
+    let body = u32::try_from(request.body.len()).map_err(|_| TooLarge)?;
+    out.extend_from_slice(&body.to_le_bytes());
+
+    let site = head.site.values();
+    let paths = [Some(target.script.bytes()), Some(target.resource.bytes())];
+    for value in site.iter().chain(&paths) {
+        put_length(out, *value);
+    }
+    for value in site.iter().chain(&paths).flatten() {
+        out.extend_from_slice(value);
+    }
+    for text in texts.iter().flatten() {
+        out.extend_from_slice(text);
+    }
+    for pair in headers.iter().chain(variables) {
+        put_length(out, Some(pair.name.bytes()));
+        put_length(out, Some(pair.value.bytes()));
+        put_text(out, pair.name);
+        put_text(out, pair.value);
+    }
+    out.extend_from_slice(request.body);
+
+    let length = out.len() - HEADER;
+    if length > LARGEST_REQUEST as usize {
+        return Err(TooLarge);
+    }
+    let header = Header {
+        flags: if request.body_complete { flag::END } else { 0 },
+        aux: VERSION,
+        ..Header::new(Kind::Request, length as u32)
+    };
+    out[..HEADER].copy_from_slice(&header.encode());
+    Ok(())
+}
+
+/// Decodes the payload of a REQUEST whose header is `header` and calls `serve` with it.
+///
+/// # Errors
+/// The payload is not what [`encode`] writes.
+#[inline]
+pub fn decode<T>(
+    header: Header,
+    payload: &[u8],
+    serve: impl FnOnce(&WireRequest<'_>) -> T,
+) -> Result<T, Malformed> {
+    let mut reader = Reader(payload);
+    let request_time_us = reader.i64()?;
+    let accept_time_us = reader.i64()?;
+    let mtime_us = reader.i64()?;
+    let server_pid = reader.u32()?;
+    let remote_port = reader.u16()?;
+    let bits = reader.u8()?;
+    let authorization = match reader.u8()? {
+        0 => Authorization::Hidden,
+        1 => Authorization::Pass,
+        2 => Authorization::PassBoth,
+        _ => return Err(Malformed),
+    };
+    let headers = usize::from(reader.u16()?);
+    let variables = usize::from(reader.u16()?);
+    let mut lengths = [0; TEXTS];
+    for length in &mut lengths {
+        *length = reader.u32()?;
+    }
+    let body_length = reader.u32()? as usize;
+
+    let mut site_lengths = [0; SITE];
+    for length in &mut site_lengths {
+        *length = reader.u32()?;
+    }
+    let mut values = [None; SITE];
+    for (value, length) in values.iter_mut().zip(site_lengths) {
+        *value = optional(&mut reader, length)?;
+    }
+    let mut texts = [None; TEXTS];
+    for (text, length) in texts.iter_mut().zip(lengths) {
+        *text = optional(&mut reader, length)?;
+    }
+
+    let count = headers + variables;
+    // Each takes eight bytes at least: what a count can make us allocate is bounded by the payload.
+    if reader.0.len() < count * 8 {
+        return Err(Malformed);
+    }
+    const EMPTY: Pair<'static> = Pair {
+        name: Text::EMPTY,
+        value: Text::EMPTY,
+    };
+    let mut inline = [EMPTY; PAIRS];
+    let mut spilled = Vec::new();
+    let pairs = if count <= PAIRS {
+        &mut inline[..count]
+    } else {
+        spilled.resize(count, EMPTY);
+        &mut spilled[..]
+    };
+    for pair in pairs.iter_mut() {
+        let name = reader.u32()? as usize;
+        let value = reader.u32()? as usize;
+        pair.name = Text::new(reader.bytes(name)?);
+        pair.value = Text::new(reader.bytes(value)?);
+    }
+    let body = reader.bytes(body_length)?;
+    if !reader.0.is_empty() {
+        return Err(Malformed);
+    }
+
+    let value = |index: usize| values[index].map(Text::new).ok_or(Malformed);
+    let text = |index: usize| texts[index].map(Text::new).ok_or(Malformed);
+    let request = WireRequest {
+        head: RequestHead {
+            site: Site {
+                server_software: value(0)?,
+                server_name: value(1)?,
+                server_addr: value(2)?,
+                server_port: value(3)?,
+                server_admin: Opt::new(values[4]),
+                document_root: value(5)?,
+                context_prefix: Opt::new(values[6]),
+                context_document_root: Opt::new(values[7]),
+                request_scheme: value(8)?,
+                script_filename: value(9)?,
+                process_group: value(10)?,
+                application_group: value(11)?,
+                callable_object: value(12)?,
+                request_handler: value(13)?,
+                listener_host: value(14)?,
+                listener_port: value(15)?,
+            },
+            method: text(0)?,
+            request_uri: text(1)?,
+            script_name: text(2)?,
+            path_info: text(3)?,
+            query_string: text(4)?,
+            protocol: text(5)?,
+            remote_addr: text(6)?,
+            remote_port,
+            https: bits & bit::HTTPS != 0,
+            authorization,
+            request_time_us,
+            accept_time_us,
+            daemon_time_us: 0,
+            server_pid,
+            request_id: Opt::new(texts[7]),
+            connection_id: Opt::new(texts[8]),
+            headers: Slice::new(&pairs[..headers]),
+            variables: Slice::new(&pairs[headers..]),
+        },
+        target: Target {
+            script: value(16)?,
+            mtime_us,
+            resource: value(17)?,
+            reloading: bits & bit::RELOADING != 0,
+            keep_on_failure: bits & bit::KEEP_ON_FAILURE != 0,
+        },
+        ignore_activity: bits & bit::IGNORE_ACTIVITY != 0,
+        body,
+        body_complete: header.has(flag::END),
+    };
+    Ok(serve(&request))
+}
+
+#[inline]
+fn optional<'a>(reader: &mut Reader<'a>, length: u32) -> Result<Option<&'a [u8]>, Malformed> {
+    if length == ABSENT {
+        return Ok(None);
+    }
+    reader.bytes(length as usize).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair<'a>(name: &'a str, value: &'a str) -> Pair<'a> {
+        Pair {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+
+    fn example<'a>(headers: &'a [Pair<'a>], variables: &'a [Pair<'a>]) -> WireRequest<'a> {
+        WireRequest {
+            head: RequestHead {
+                site: Site {
+                    server_software: "Apache".into(),
+                    server_name: "localhost".into(),
+                    server_addr: "127.0.0.1".into(),
+                    server_port: "80".into(),
+                    server_admin: Opt::NONE,
+                    document_root: "/srv".into(),
+                    context_prefix: Opt::new(Some(b"")),
+                    context_document_root: Opt::new(Some(b"/srv")),
+                    request_scheme: "http".into(),
+                    script_filename: "/srv/app.wsgi".into(),
+                    process_group: "site".into(),
+                    application_group: "".into(),
+                    callable_object: "application".into(),
+                    request_handler: "wsgi-script".into(),
+                    listener_host: "".into(),
+                    listener_port: "80".into(),
+                },
+                method: "POST".into(),
+                request_uri: "/a?b=c".into(),
+                script_name: "".into(),
+                path_info: "/a".into(),
+                query_string: "b=c".into(),
+                protocol: "HTTP/1.1".into(),
+                remote_addr: "10.0.0.1".into(),
+                remote_port: 4711,
+                https: true,
+                authorization: Authorization::Pass,
+                request_time_us: 1_700_000_000_000_000,
+                accept_time_us: 1_700_000_000_000_100,
+                daemon_time_us: 0,
+                server_pid: 12,
+                request_id: Opt::new(Some(b"abc")),
+                connection_id: Opt::NONE,
+                headers: Slice::new(headers),
+                variables: Slice::new(variables),
+            },
+            target: Target {
+                script: "/srv/app.wsgi".into(),
+                mtime_us: 5,
+                resource: "/srv/app.wsgi".into(),
+                reloading: true,
+                keep_on_failure: false,
+            },
+            ignore_activity: true,
+            body: b"body",
+            body_complete: true,
+        }
+    }
+
+    fn encoded(request: &WireRequest<'_>) -> (Header, Vec<u8>) {
+        let mut frame = Vec::new();
+        encode(request, &mut frame).unwrap();
+        let header = Header::peek(&frame).unwrap().unwrap();
+        assert_eq!(header.length as usize, frame.len() - HEADER);
+        assert_eq!(header.aux, VERSION);
+        (header, frame.split_off(HEADER))
+    }
+
+    #[test]
+    fn requests_survive_the_wire() {
+        for count in [0, 1, 3, PAIRS, PAIRS + 1, 500] {
+            let headers: Vec<Pair<'_>> = (0..count).map(|_| pair("Host", "x")).collect();
+            let variables = [pair("A", ""), pair("SSL_X", "y")];
+            let request = example(&headers, &variables);
+            let (header, payload) = encoded(&request);
+            assert!(header.has(flag::END));
+            let same = decode(header, &payload, |decoded| {
+                format!("{decoded:?}") == format!("{request:?}")
+            });
+            assert_eq!(same, Ok(true), "{count} headers");
+        }
+    }
+
+    #[test]
+    fn cut_or_longer_payloads_are_refused() {
+        let headers = [pair("Host", "x")];
+        let (header, payload) = encoded(&example(&headers, &[]));
+        for length in 0..payload.len() {
+            assert!(
+                decode(header, &payload[..length], |_| ()).is_err(),
+                "{length}"
+            );
+        }
+        let longer = [&payload[..], b"x"].concat();
+        assert!(decode(header, &longer, |_| ()).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic() {
+        let headers = [pair("Host", "x")];
+        let (header, payload) = encoded(&example(&headers, &[]));
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..20_000 {
+            let mut bytes = payload.clone();
+            for _ in 0..4 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = (state >> 32) as usize % bytes.len();
+                bytes[at] = state as u8;
+            }
+            let _ = decode(header, &bytes, |decoded| format!("{decoded:?}"));
+        }
+    }
+
+    #[test]
+    fn too_large_is_an_error() {
+        let body = vec![0; LARGEST_REQUEST as usize];
+        let request = WireRequest {
+            body: &body,
+            ..example(&[], &[])
+        };
+        assert_eq!(encode(&request, &mut Vec::new()), Err(TooLarge));
+    }
+}

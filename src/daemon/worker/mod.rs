@@ -1,0 +1,1 @@
+//! The worker: Python serving requests from the wire.
