@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 
 use super::{Alias, ServerConfig, Settings, alias::Pattern, expand, values};
 use crate::httpd::apache::command::{Command, Words};
-use crate::httpd::apache::{PoolStr, Server, text};
+use crate::httpd::apache::{Array, PoolStr, Server, text};
 use crate::httpd::daemon::{self, Groups};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_func, cmd_parms, command_rec};
@@ -171,6 +171,12 @@ directives! {
     c"WSGIProcessGroup" Directory
         c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
         => Arguments::One(process_group);
+    c"WSGIRestrictProcess" Directory
+        c"the process groups that may be used, %{GLOBAL} for httpd's own processes"
+        => Arguments::Raw(restrict_process);
+    c"WSGIIgnoreActivity" FileInfo
+        c"On or Off: whether requests do not count as activity for inactivity-timeout"
+        => setting!(ignore_activity, values::on_off);
     c"WSGIApplicationGroup" Directory
         c"the application group (Python interpreter) that runs the scripts"
         => Arguments::One(application_group);
@@ -257,6 +263,21 @@ fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), Strin
 fn process_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
     let name = target.group(word);
     target.settings()?.process_group = Some(name);
+    Ok(())
+}
+
+fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
+    let mut allowed = Array::new(target.command.pool());
+    while let Some(word) = words.next_word() {
+        allowed.push(target.group(word));
+    }
+    if allowed.items().is_empty() {
+        return Err(format!(
+            "{} needs at least one name; %{{GLOBAL}} stands for httpd's own processes",
+            target.name()
+        ));
+    }
+    target.settings()?.restrict_process = Some(allowed);
     Ok(())
 }
 

@@ -211,10 +211,14 @@ impl Supervisor {
 
     /// Removes what is left when it will not be started again.
     fn end(self) {
+        self.remove_sockets();
+        self.registration.end();
+    }
+
+    fn remove_sockets(&self) {
         for socket in &self.sockets {
             let _ = std::fs::remove_file(OsStr::from_bytes(socket));
         }
-        self.registration.end();
     }
 
     /// It has died. True if it was started again, or is to be tried again.
@@ -321,11 +325,11 @@ pub unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
     )
 }
 
-/// Ends all supervisors: politely, then not.
+/// Ends all supervisors: politely, then not. httpd ends: the pools of their registrations are
+/// already gone.
 fn stop(supervisors: Vec<Supervisor>) {
     let began = Instant::now();
     for supervisor in supervisors.iter().filter(|one| one.pid > 0) {
-        Registration::forget(supervisor.id);
         // SAFETY: our own child, which has not been waited for.
         unsafe { libc::kill(supervisor.pid, libc::SIGTERM) };
     }
@@ -347,7 +351,7 @@ fn stop(supervisors: Vec<Supervisor>) {
                 );
             }
         }
-        supervisor.end();
+        supervisor.remove_sockets();
     }
 }
 

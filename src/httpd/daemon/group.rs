@@ -1,11 +1,12 @@
 //! The process groups of a configuration.
 
-use core::ffi::c_void;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use core::time::Duration;
 
 use super::options::Options;
 use super::start::Plan;
+use crate::daemon::client::{self, Pools};
 use crate::httpd::apache::Server;
 use crate::httpd::sys::server_rec;
 
@@ -21,7 +22,7 @@ pub struct Group {
     pub sockets: Vec<Vec<u8>>,
     /// What the httpd child that this is in keeps for the group: connections. Set by
     /// `child_init`, before the threads that serve requests are there.
-    pub client: AtomicPtr<c_void>,
+    client: AtomicPtr<Pools>,
     server: NonNull<server_rec>,
 }
 
@@ -40,6 +41,56 @@ impl Group {
     pub fn server(&self) -> Server<'_> {
         // SAFETY: a server of the configuration that this group belongs to.
         unsafe { Server::new(self.server.as_ptr()) }
+    }
+
+    /// Its root directory; empty without `chroot`.
+    #[inline]
+    pub fn root(&self) -> &[u8] {
+        match self.options.chroot.as_deref() {
+            None | Some(b"/") => b"",
+            Some(root) => root,
+        }
+    }
+
+    /// The connections of this process to the group; `None` before `child_init`, and if it has no
+    /// sockets.
+    #[inline]
+    pub fn client(&self) -> Option<&Pools> {
+        // SAFETY: null, or given away by `prepare_client` and never taken back.
+        unsafe { self.client.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Sets up the connections, in a child of httpd. They live as long as the process.
+    pub fn prepare_client(&self) {
+        if self.sockets.is_empty() {
+            return;
+        }
+        let options = &self.options;
+        let server_timeout = u64::try_from(self.server().timeout_us()).unwrap_or(0);
+        let socket_timeout = match options.socket_timeout {
+            0 => Duration::from_micros(server_timeout).max(Duration::from_secs(1)),
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        let default = client::Settings::default();
+        let pools = Pools::new(client::Settings {
+            group: self.name().to_vec(),
+            sockets: self.sockets.clone(),
+            connect_timeout: Duration::from_secs(options.connect_timeout.into()),
+            socket_timeout,
+            response_buffer: match options.response_buffer_size {
+                0 => default.response_buffer,
+                size => size as usize,
+            },
+            response_timeout: match options.response_socket_timeout {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds.into())),
+            },
+            send_buffer: options.send_buffer_size as usize,
+            receive_buffer: options.receive_buffer_size as usize,
+        });
+        // With -X a process may come here again, for a configuration of its own.
+        self.client
+            .store(Box::into_raw(Box::new(pools)), Ordering::Release);
     }
 
     /// Where it is declared, for messages.
