@@ -78,6 +78,7 @@ mod httpd {
         "apr_palloc",
         "apr_pool_cleanup_(null|register)",
         "apr_pstrmemdup",
+        "apr_socket_timeout_get",
         "apr_table_(addn|elts|get|setn)",
         "apr_uri_unparse",
         "rwsgi_.*",

@@ -1,5 +1,6 @@
 //! What the client needs to know of the end user's side beyond an [`Exchange`].
 
+use core::time::Duration;
 use std::os::fd::RawFd;
 
 use crate::exchange::Exchange;
@@ -30,6 +31,12 @@ pub trait Front: Exchange {
     /// Whether bytes that were handed on still wait for room in the socket; tries to send them,
     /// without blocking. Always `false` without a [`socket`](Self::socket).
     fn is_backed_up(&self) -> bool;
+
+    /// How long one write to the end user may take.
+    fn write_timeout(&self) -> Duration;
+
+    /// The end user has taken nothing for that long: nothing more is sent.
+    fn give_up(&self);
 
     /// Adds `Retry-After` to an error page.
     fn retry_after(&self, seconds: u32);

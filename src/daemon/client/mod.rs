@@ -9,12 +9,14 @@
 //! | [`forward`](mod@forward) | one request: attempts until it is answered or must not be sent again |
 //! | [`retry`] | what the end of an attempt means (pure) |
 //! | [`frames`] | the stream of frames, taken apart as it arrives (pure) |
-//! | [`pump`] | the answer on its way to the end user |
+//! | [`pump`] | the answer of a worker, frame by frame |
+//! | [`output`], [`backlog`] | its way to the end user, who may be slow |
 //! | [`upload`] | the body on its way to the worker |
 //! | [`head`], [`file`] | what a worker may put into a response |
 //! | [`front`] | what is needed of the end user's side |
 //! | [`buffers`] | memory that each thread keeps |
 
+pub mod backlog;
 pub mod buffers;
 pub mod choice;
 pub mod connection;
@@ -23,6 +25,7 @@ pub mod forward;
 pub mod frames;
 pub mod front;
 pub mod head;
+pub mod output;
 pub mod pools;
 pub mod pump;
 pub mod retry;

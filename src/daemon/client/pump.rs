@@ -3,23 +3,24 @@
 use core::ops::Range;
 use std::os::fd::AsRawFd;
 
+use super::backlog::Part;
 use super::buffers::Buffers;
 use super::connection::Received;
 use super::frames::Step;
 use super::front::Front;
-use super::head;
+use super::output::Output;
 use super::pools::{Lease, Pools};
 use super::retry::Event;
 use super::upload;
+use super::{file, head};
 use crate::daemon::wire::{FileRange, Header, Kind, Read, Refused, flag, reply};
 use crate::exchange::abi::outcome;
-use crate::exchange::memory::Borrowed;
 use crate::exchange::{Level, MayBlock, Send};
 use crate::httpd::hooks::child::level_of;
 use crate::messages::{DAEMON_BAD_ANSWER, DAEMON_BAD_FILE, DAEMON_CUT};
 
-/// With less room than this left, what has been received is handed on first.
-const LEAST_ROOM: usize = 16 * 1024;
+/// With less room than this, what has been received is handed on, or kept elsewhere, first.
+const LEAST_ROOM: usize = 8 * 1024;
 
 /// How an attempt ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,8 +51,8 @@ pub struct Pump<'a, F> {
     allowed: Option<u64>,
     /// A response without a body, whatever its head says.
     bodyless: bool,
-    /// The end user must get what has come so far before anything is waited for.
-    flush: bool,
+    /// What has been received and not handed on.
+    pub(super) output: Output,
 }
 
 impl<'a, F: Front> Pump<'a, F> {
@@ -69,7 +70,7 @@ impl<'a, F: Front> Pump<'a, F> {
             started: false,
             allowed: None,
             bodyless: false,
-            flush: false,
+            output: Output::default(),
         }
     }
 
@@ -104,37 +105,22 @@ impl<'a, F: Front> Pump<'a, F> {
         }
     }
 
-    /// Whether something must reach the end user before anything is waited for.
-    pub(super) fn flush_is_wanted(&self) -> bool {
-        self.flush
-    }
-
-    /// Hands on, with `how`, what has been received of the body.
-    pub(super) fn pass_now(&mut self, how: Send) -> Result<(), End> {
-        self.flush = false;
-        self.pass(how)
-    }
-
     /// Receives more.
     #[inline]
     fn more(&mut self) -> Result<(), End> {
         if self.buffers.incoming.room() < LEAST_ROOM {
-            if !self.buffers.pieces.is_empty() {
-                self.pass(Send::Keep)?;
-            }
-            self.buffers.incoming.make_room();
+            self.make_room()?;
         }
-        if self.flush {
-            match self.receive(libc::MSG_DONTWAIT) {
-                Received::Nothing => {
-                    self.flush = false;
-                    self.pass(Send::Flush)?;
-                    self.buffers.incoming.make_room();
-                }
-                received => return self.received(received),
+        if self.output.flush || !self.output.backlog.is_empty() {
+            let received = self.receive(libc::MSG_DONTWAIT);
+            if received != Received::Nothing {
+                return self.received(received);
             }
+            self.wait_for_worker()?;
         }
-        let received = self.receive(0);
+        // A frame that fills the buffer anyway is better taken in one go.
+        let fills = self.buffers.incoming.body_left() >= self.buffers.incoming.room();
+        let received = self.receive(if fills { libc::MSG_WAITALL } else { 0 });
         self.received(received)
     }
 
@@ -164,26 +150,6 @@ impl<'a, F: Front> Pump<'a, F> {
             event,
             answered: self.answered || !self.buffers.incoming.is_between_frames(),
         })
-    }
-
-    /// Hands on what has been received of the body.
-    fn pass(&mut self, how: Send) -> Result<(), End> {
-        let Buffers {
-            incoming, pieces, ..
-        } = &mut *self.buffers;
-        for piece in pieces.drain(..) {
-            self.front
-                .append_borrowed(Borrowed::new(incoming.bytes(piece)));
-        }
-        self.front
-            .send(how, &MayBlock::detached())
-            .map_err(|_| self.gone())
-    }
-
-    /// The end user has gone: nothing more is of use. The worker sees it by the connection's end.
-    fn gone(&mut self) -> End {
-        self.lease = None;
-        End::Outcome(outcome::CUT)
     }
 
     fn head(&mut self, range: Range<usize>) -> Result<(), End> {
@@ -235,7 +201,7 @@ impl<'a, F: Front> Pump<'a, F> {
         if header.has(flag::END) {
             return Err(self.end(header));
         }
-        self.flush |= header.has(flag::FLUSH);
+        self.output.flush |= header.has(flag::FLUSH);
         Ok(())
     }
 
@@ -247,7 +213,7 @@ impl<'a, F: Front> Pump<'a, F> {
         if header.has(flag::BAD) || (missing > 0 && !self.bodyless) {
             return self.cut(header, missing);
         }
-        match self.pass(Send::End) {
+        match self.pass_all(Send::End) {
             Ok(()) => End::Outcome(outcome::DONE),
             Err(end) => end,
         }
@@ -276,7 +242,7 @@ impl<'a, F: Front> Pump<'a, F> {
             );
             self.front.log(Level::Error, false, line.as_bytes());
         }
-        if let Err(end) = self.pass(Send::Keep) {
+        if let Err(end) = self.pass_all(Send::Keep) {
             return end;
         }
         self.front.abort(&MayBlock::detached());
@@ -337,8 +303,6 @@ impl<'a, F: Front> Pump<'a, F> {
         let length = self
             .allowed
             .map_or(range.length, |most| range.length.min(most));
-        // What came before must be handed on before it.
-        self.pass(Send::Keep)?;
         if let Err(what) = self.append_file(range.offset, length) {
             let line = format!("{DAEMON_BAD_FILE}a worker sent a file that cannot be used: {what}");
             self.front.log(Level::Error, false, line.as_bytes());
@@ -355,7 +319,7 @@ impl<'a, F: Front> Pump<'a, F> {
         if header.has(flag::END) {
             return Err(self.end(header));
         }
-        self.flush |= header.has(flag::FLUSH);
+        self.output.flush |= header.has(flag::FLUSH);
         Ok(())
     }
 
@@ -364,9 +328,19 @@ impl<'a, F: Front> Pump<'a, F> {
             return Err("no descriptor came with it".to_owned());
         }
         let file = self.buffers.descriptors.remove(0);
-        super::file::check(&file, offset, length)?;
-        self.front
-            .append_file(file.as_raw_fd(), offset, length)
-            .map_err(|errno| std::io::Error::from_raw_os_error(errno).to_string())
+        file::check(&file, offset, length)?;
+        if self.output.backlog.is_empty() && self.buffers.pieces.is_empty() {
+            return self
+                .front
+                .append_file(file.as_raw_fd(), offset, length)
+                .map_err(|errno| std::io::Error::from_raw_os_error(errno).to_string());
+        }
+        self.keep();
+        self.output.backlog.push(Part::File {
+            descriptor: file,
+            offset,
+            length,
+        });
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use super::front::Front;
 use super::pump::{End, Pump};
 use super::retry::Event;
 use crate::daemon::wire::{HEADER, Header, Kind, Read, flag};
-use crate::exchange::{BodyError, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, MayBlock, Wait};
 
 /// One frame's worth of body.
 struct Filled {
@@ -90,8 +90,9 @@ fn fill<F: Front>(pump: &mut Pump<'_, F>, wanted: usize, limit: usize) -> Result
                 });
             }
             Err(BodyError::WouldBlock) => {
-                // The end user may be waiting for what the application has said so far.
-                pump.hand_on_before_waiting().map_err(Stop::End)?;
+                if !pump.hand_on_before_reading().map_err(Stop::End)? {
+                    continue;
+                }
                 let room =
                     &mut room_for_body(&mut pump.buffers.upload)[HEADER + bytes..HEADER + most];
                 front.read(room, Wait::Yes(&MayBlock::detached()))
@@ -123,15 +124,5 @@ fn send<F: Front>(pump: &mut Pump<'_, F>, bytes: usize, header: Header) -> Resul
         // What the worker said before it went can still be read.
         Ok(()) | Err(SendError::Gone) => Ok(()),
         Err(SendError::Timeout) => Err(pump.lost(Event::SendTimeout)),
-    }
-}
-
-impl<F: Front> Pump<'_, F> {
-    /// Before the end user's body is waited for: what the worker has sent goes out.
-    fn hand_on_before_waiting(&mut self) -> Result<(), End> {
-        if self.buffers.pieces.is_empty() && !self.flush_is_wanted() {
-            return Ok(());
-        }
-        self.pass_now(Send::Flush)
     }
 }

@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::time::Duration;
 use std::os::fd::RawFd;
 
 use super::text;
@@ -129,6 +130,29 @@ impl<'c> Connection<'c> {
             filter(last, core::ptr::null_mut());
         }
         self.raw().data_in_output_filters != 0 && !self.aborted()
+    }
+
+    /// How long one read or write at the socket may take.
+    pub fn timeout(self) -> Duration {
+        let mut timeout = 0;
+        // SAFETY: as in `socket`; every connection has a server.
+        unsafe {
+            let socket = sys::ap_get_conn_socket(self.raw.as_ptr());
+            if !socket.is_null() {
+                sys::apr_socket_timeout_get(socket, &mut timeout);
+            }
+            if timeout <= 0 {
+                timeout = (*self.raw().base_server).timeout;
+            }
+        }
+        Duration::from_micros(timeout.unsigned_abs())
+    }
+
+    /// Nothing can be sent to the client any more: httpd closes the connection.
+    #[cold]
+    pub fn abort(self) {
+        // SAFETY: a live connection that this thread serves.
+        unsafe { (*self.raw.as_ptr()).aborted = 1 }
     }
 
     /// Lets the connection end after this response.

@@ -1,5 +1,6 @@
 //! What the daemon client asks of [`HttpdExchange`] beyond the waist.
 
+use core::time::Duration;
 use std::os::fd::RawFd;
 
 use super::HttpdExchange;
@@ -39,6 +40,16 @@ impl Front for HttpdExchange<'_> {
 
     fn is_backed_up(&self) -> bool {
         self.request.connection().is_backed_up()
+    }
+
+    fn write_timeout(&self) -> Duration {
+        self.request.connection().timeout()
+    }
+
+    #[cold]
+    fn give_up(&self) {
+        self.client_gone.set(true);
+        self.request.connection().abort();
     }
 
     #[cold]
