@@ -3,9 +3,49 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`pools`] | the slots of a group, their idle connections, which one to take |
+//! | [`pools`] | the slots of a group, their idle connections |
+//! | [`choice`] | which slot a request goes to (pure) |
+//! | [`connection`] | the system calls of one connection |
+//! | [`forward`](mod@forward) | one request: attempts until it is answered or must not be sent again |
+//! | [`retry`] | what the end of an attempt means (pure) |
+//! | [`frames`] | the stream of frames, taken apart as it arrives (pure) |
+//! | [`pump`] | the answer of a worker, frame by frame |
+//! | [`output`], [`backlog`] | its way to the end user, who may be slow |
+//! | [`upload`] | the body on its way to the worker |
+//! | [`head`], [`file`] | what a worker may put into a response |
+//! | [`front`] | what is needed of the end user's side |
+//! | [`buffers`] | memory that each thread keeps |
 
+pub mod backlog;
+pub mod buffers;
+pub mod choice;
+pub mod connection;
+pub mod file;
+pub mod forward;
+pub mod frames;
+pub mod front;
+pub mod head;
+pub mod output;
 pub mod pools;
+pub mod pump;
+pub mod retry;
+pub mod upload;
+
+pub use forward::Call;
+pub use front::Front;
+pub use pools::Pools;
+
+/// Lets the process group answer a request. Blocks.
+///
+/// Returns what a gateway's `handle` would: [`outcome::DONE`], [`outcome::CUT`] or an HTTP status
+/// for an error page. What went wrong has been logged for the request. Any thread may call it; the
+/// response has been handed on when it returns.
+///
+/// [`outcome::DONE`]: crate::exchange::abi::outcome::DONE
+/// [`outcome::CUT`]: crate::exchange::abi::outcome::CUT
+pub fn forward<F: Front>(pools: &Pools, exchange: &F, call: &Call<'_>) -> i32 {
+    buffers::with(|buffers| forward::forward(pools, exchange, call, buffers))
+}
 
 use core::time::Duration;
 
