@@ -25,6 +25,8 @@ MPM ?= event
 DESTDIR ?=
 # Passed on to pytest, for example PYTEST="-k django -x".
 PYTEST ?=
+# Seconds for each fuzz target.
+FUZZ ?= 30
 # Passed on to tests/bench/run.py.
 BENCH ?=
 
@@ -119,3 +121,7 @@ uninstall: ## Remove what install installed
 .PHONY: clean
 clean: ## Remove build/ and target/
 	rm -rf build target
+
+.PHONY: fuzz
+fuzz: ## Fuzz the pure codecs, each for FUZZ seconds (30)
+	@tests/fuzz/run.sh $(FUZZ)
