@@ -131,9 +131,8 @@ pub fn groups_of(user: &User, primary: u32) -> Vec<u32> {
         let mut groups = vec![0; usize::try_from(count).unwrap_or(64)];
         let room = count;
         // SAFETY: a C string and room for `count` groups.
-        let status = unsafe {
-            libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), &mut count)
-        };
+        let status =
+            unsafe { libc::getgrouplist(name.as_ptr(), primary, groups.as_mut_ptr(), &mut count) };
         if status >= 0 {
             groups.truncate(usize::try_from(count).unwrap_or(0));
             return groups;

@@ -65,17 +65,22 @@ pub fn socket_prefix(target: &mut Target<'_>, word: PoolStr) -> Result<(), Strin
 
 /// `WSGISocketRotation`.
 pub fn socket_rotation(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
-    let value = values::on_off(word.bytes())
-        .map_err(|refusal| format!("WSGISocketRotation {refusal}"))?;
+    let value =
+        values::on_off(word.bytes()).map_err(|refusal| format!("WSGISocketRotation {refusal}"))?;
     target.groups()?.socket_rotation = Some(value);
     Ok(())
 }
 
 /// `WSGIAcceptMutex`.
 pub fn accept_mutex(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
-    const MECHANISMS: [&str; 6] = ["default", "flock", "fcntl", "sysvsem", "posixsem", "pthread"];
+    const MECHANISMS: [&str; 6] = [
+        "default", "flock", "fcntl", "sysvsem", "posixsem", "pthread",
+    ];
     let value = word.text();
-    if !MECHANISMS.iter().any(|name| name.eq_ignore_ascii_case(&value)) {
+    if !MECHANISMS
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(&value))
+    {
         return Err(format!(
             "WSGIAcceptMutex must be one of: {}; it is '{value}'",
             MECHANISMS.join(" | ")

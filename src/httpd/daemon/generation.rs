@@ -18,7 +18,7 @@ use crate::exchange::Level;
 use crate::httpd::apache::mpm;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_proc_t, apr_status_t, server_rec};
-use crate::messages::{SUPERVISOR_DIED, SUPERVISOR_NOT_STARTED, SUPERVISOR_KILLED};
+use crate::messages::{SUPERVISOR_DIED, SUPERVISOR_KILLED, SUPERVISOR_NOT_STARTED};
 
 /// A supervisor that lived so long was not broken from the beginning.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -84,12 +84,8 @@ impl Registration {
         let mut pool = core::ptr::null_mut();
         // SAFETY: the pool of the process, which outlives configurations.
         unsafe {
-            let status = sys::apr_pool_create_ex(
-                &mut pool,
-                process_pool,
-                None,
-                core::ptr::null_mut(),
-            );
+            let status =
+                sys::apr_pool_create_ex(&mut pool, process_pool, None, core::ptr::null_mut());
             if status != sys::APR_SUCCESS {
                 return None;
             }
@@ -149,8 +145,9 @@ pub fn add(
     process_pool: *mut apr_pool_t,
 ) -> Result<(), String> {
     let label = config.label();
-    let registration = Registration::new(process_pool)
-        .ok_or_else(|| format!("{SUPERVISOR_NOT_STARTED}no memory for the process group '{label}'"))?;
+    let registration = Registration::new(process_pool).ok_or_else(|| {
+        format!("{SUPERVISOR_NOT_STARTED}no memory for the process group '{label}'")
+    })?;
     let mut parent = parent();
     let id = parent.next_id;
     parent.next_id += 1;
@@ -438,9 +435,15 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(10);
         assert!(ends_until(quick.id() as i32, soon));
         let _ = quick.try_wait();
-        let mut slow = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let mut slow = std::process::Command::new("sleep")
+            .arg("100")
+            .spawn()
+            .unwrap();
         let began = Instant::now();
-        assert!(!ends_until(slow.id() as i32, began + Duration::from_millis(50)));
+        assert!(!ends_until(
+            slow.id() as i32,
+            began + Duration::from_millis(50)
+        ));
         assert!(began.elapsed() >= Duration::from_millis(50));
         assert!(!is_done(slow.id() as i32));
         slow.kill().unwrap();

@@ -109,9 +109,7 @@ impl Group {
     #[inline]
     pub fn serves(&self, server: Server<'_>) -> bool {
         let own = self.server();
-        own.as_ptr() == server.as_ptr()
-            || !own.is_virtual()
-            || own.hostname() == server.hostname()
+        own.as_ptr() == server.as_ptr() || !own.is_virtual() || own.hostname() == server.hostname()
     }
 }
 

@@ -346,7 +346,10 @@ mod tests {
             options.set(name, value.as_bytes()).unwrap();
         }
         let worker = &options.worker;
-        assert_eq!((worker.processes, worker.multiprocess, worker.threads), (1, true, 5));
+        assert_eq!(
+            (worker.processes, worker.multiprocess, worker.threads),
+            (1, true, 5)
+        );
         assert_eq!(worker.display_name.as_deref(), Some(&b"(wsgi:site)"[..]));
         assert_eq!(worker.home.as_deref(), Some(&b"/srv"[..]));
         assert_eq!(worker.env, [b"A=1", b"B=2"]);
@@ -363,7 +366,10 @@ mod tests {
     fn defaults_are_those_of_mod_wsgi() {
         let options = options();
         let worker = &options.worker;
-        assert_eq!((worker.processes, worker.multiprocess, worker.threads), (1, false, 15));
+        assert_eq!(
+            (worker.processes, worker.multiprocess, worker.threads),
+            (1, false, 15)
+        );
         assert_eq!(worker.shutdown_timeout, 5);
         assert_eq!(worker.deadlock_timeout, 300);
         assert_eq!(worker.graceful_timeout, 15);
@@ -398,7 +404,10 @@ mod tests {
     #[test]
     fn combinations() {
         for (set, word) in [
-            (&[("script-user", "root"), ("script-group", "root")][..], "exclude"),
+            (
+                &[("script-user", "root"), ("script-group", "root")][..],
+                "exclude",
+            ),
             (&[("threads", "0"), ("preload", "on")], "service script"),
             (&[("max-requests-jitter", "5")], "maximum-requests"),
         ] {

@@ -7,7 +7,10 @@ use crate::httpd::apache::{PoolStr, Request};
 use crate::httpd::config::Effective;
 use crate::httpd::hooks::handler::Refusal;
 use crate::httpd::sys;
-use crate::messages::{Code, PROCESS_GROUP_ELSEWHERE, PROCESS_GROUP_RESTRICTED, SCRIPT_OUTSIDE, SERVICE_SCRIPT, UNKNOWN_PROCESS_GROUP};
+use crate::messages::{
+    Code, PROCESS_GROUP_ELSEWHERE, PROCESS_GROUP_RESTRICTED, SCRIPT_OUTSIDE, SERVICE_SCRIPT,
+    UNKNOWN_PROCESS_GROUP,
+};
 
 /// `WSGIRestrictProcess`: whether the process group `name` (empty: embedded mode) is one of
 /// `allowed`. As in mod_wsgi without regard to case.

@@ -400,9 +400,7 @@ fn read_report(report: &OwnedFd) -> Option<(&'static str, io::Error)> {
     let wanted = size_of_val(&words);
     loop {
         // SAFETY: our own descriptor; room for that many bytes.
-        let count = unsafe {
-            libc::read(report.as_raw_fd(), words.as_mut_ptr().cast(), wanted)
-        };
+        let count = unsafe { libc::read(report.as_raw_fd(), words.as_mut_ptr().cast(), wanted) };
         match usize::try_from(count) {
             Ok(0) => return None,
             Ok(count) if count == wanted => {

@@ -11,12 +11,12 @@ use super::socket::{self, Naming};
 use super::{generation, spawn};
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
+use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Pool, Server, mpm};
 use crate::httpd::config::server::Seed;
 use crate::httpd::config::{Globals, ServerConfig};
 use crate::httpd::gateway::choose::{self, Configured};
 use crate::httpd::gateway::load;
-use crate::exchange::abi::HashSeed;
 use crate::messages::{
     BAD_PROCESS_GROUP, LIFELINE_FAILED, NO_GATEWAY_DIRECTORY, NO_SUPERVISOR_PROGRAM, SOCKET_FAILED,
     USER_IGNORED,
@@ -81,12 +81,7 @@ fn in_group(group: &Group, message: &str) -> String {
     )
 }
 
-fn plan(
-    group: &Group,
-    module: &Path,
-    home: Option<&Path>,
-    prefix: &[u8],
-) -> Result<Plan, String> {
+fn plan(group: &Group, module: &Path, home: Option<&Path>, prefix: &[u8]) -> Result<Plan, String> {
     let options = &group.options;
     let identity = identity::of(options)?;
     socket::check_length(prefix, group.index, slots(&options.worker))?;
@@ -138,7 +133,10 @@ pub fn launch(main: Server<'_>, pool: Pool<'_>) -> Result<(), String> {
     };
     let globals = config.globals_mut();
     let shared = Shared::of(globals);
-    let Some(groups) = globals.groups_mut().filter(|groups| !groups.all().is_empty()) else {
+    let Some(groups) = globals
+        .groups_mut()
+        .filter(|groups| !groups.all().is_empty())
+    else {
         return Ok(());
     };
     if let Some(mechanism) = &groups.accept_mutex {

@@ -133,12 +133,12 @@ pub fn interval(value: &[u8]) -> Result<f64, Refusal> {
 /// An absolute path, without a slash at its end.
 pub fn absolute(value: &[u8]) -> Result<Vec<u8>, Refusal> {
     if value.first() != Some(&b'/') {
-        return Err(format!(
-            "must be an absolute path; it is '{}'",
-            text(value)
-        ));
+        return Err(format!("must be an absolute path; it is '{}'", text(value)));
     }
-    let end = value.iter().rposition(|c| *c != b'/').map_or(1, |at| at + 1);
+    let end = value
+        .iter()
+        .rposition(|c| *c != b'/')
+        .map_or(1, |at| at + 1);
     Ok(value[..end].to_vec())
 }
 
@@ -147,9 +147,7 @@ pub fn variable(value: &[u8]) -> Result<Vec<u8>, Refusal> {
     let name = value.split(|c| *c == b'=').next().unwrap_or_default();
     let good = !name.is_empty()
         && !name[0].is_ascii_digit()
-        && name
-            .iter()
-            .all(|c| c.is_ascii_alphanumeric() || *c == b'_');
+        && name.iter().all(|c| c.is_ascii_alphanumeric() || *c == b'_');
     if good && value.len() > name.len() {
         return Ok(value.to_vec());
     }
@@ -189,7 +187,16 @@ mod tests {
         ] {
             assert_eq!(bytes(text.as_bytes(), 1), Ok(size), "{text}");
         }
-        for text in ["", "K", "-1", "1.5G", "1KB", "x", "99999999999999999999", "9999999T"] {
+        for text in [
+            "",
+            "K",
+            "-1",
+            "1.5G",
+            "1KB",
+            "x",
+            "99999999999999999999",
+            "9999999T",
+        ] {
             assert!(bytes(text.as_bytes(), 1).is_err(), "{text}");
         }
         assert_eq!(buffer(b"0", 512), Ok(0));

@@ -8,8 +8,8 @@ use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{Level, Target};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::{Effective, expand, settings::MapHead};
-use crate::httpd::exchange::{HttpdExchange, head, table};
 use crate::httpd::daemon::{Group, route};
+use crate::httpd::exchange::{HttpdExchange, head, table};
 use crate::httpd::sys::boundary::{self, guard};
 use crate::httpd::sys::{self, request_rec};
 use crate::httpd::{HANDLER, apache::text};
@@ -36,14 +36,18 @@ pub unsafe extern "C" fn handler(raw: *mut request_rec) -> c_int {
             }
         }
     }
-    guard(boundary::Place::Request(raw), sys::HTTP_INTERNAL_SERVER_ERROR, || {
-        // SAFETY: as above.
-        let request = unsafe { Request::new(raw) };
-        match serve(request) {
-            Ok(status) => status,
-            Err(refusal) => refusal.log(request),
-        }
-    })
+    guard(
+        boundary::Place::Request(raw),
+        sys::HTTP_INTERNAL_SERVER_ERROR,
+        || {
+            // SAFETY: as above.
+            let request = unsafe { Request::new(raw) };
+            match serve(request) {
+                Ok(status) => status,
+                Err(refusal) => refusal.log(request),
+            }
+        },
+    )
 }
 
 /// Why a request is not given to the application.
