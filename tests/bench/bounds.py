@@ -54,7 +54,7 @@ def rows(results: dict, workloads: list[str], systems: list[str]) -> Iterator[Ro
     for workload in ipc.NAMES:
         if "ipc" in results and workload in workloads:
             calls = results["ipc"].get(workload, {}).get(DAEMON)
-            between = [n for name, n in (calls or {}).items() if "own" not in name]
+            between = [n for name, n in (calls or {}).items() if not name.startswith(ipc.OWN)]
             what = f"{workload}, daemon: calls between the processes"
             yield Row(what, sum(between) if calls else None, 5)
     for workload, base, limit in CPU:

@@ -30,6 +30,8 @@ KINDS = {
 EXPECTED = {"child send": 1, "child recv": 1, "worker epoll_wait": 1}
 EXPECTED |= {"worker recv": 1, "worker send": 1}
 
+OWN = "worker's own"
+
 # Calls of the worker that belong to no request (a pulse once a second), per request.
 STRAY = 0.1
 
@@ -75,16 +77,16 @@ def _counted_as(in_worker: bool, call: str, file: str) -> str | None:
         return f"child {kind}" if between or call == "connect" else None
     if between or kind == "epoll_wait":
         return f"worker {kind}"
-    return f"worker's own {call}"
+    return f"{OWN} {call}"
 
 
 def check(calls: dict[str, float]) -> str | None:
     """What is not as expected, in words."""
-    between = {name: count for name, count in calls.items() if "own" not in name}
+    between = {name: count for name, count in calls.items() if not name.startswith(OWN)}
     if between != EXPECTED:
         found = ", ".join(f"{count:g} {name}" for name, count in between.items())
         return f"not exactly five calls per request: {found}"
-    stray = {name: count for name, count in calls.items() if "own" in name}
+    stray = {name: count for name, count in calls.items() if name.startswith(OWN)}
     if sum(stray.values()) > STRAY:
         found = ", ".join(f"{count:g} {name}" for name, count in stray.items())
         return f"the worker makes calls beside the five: {found}"

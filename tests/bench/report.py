@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ipc import OWN
 from systems import SYSTEMS
 
 
@@ -117,9 +118,8 @@ def syscalls(report: Report, results: dict) -> None:
         if most[name] >= 0.01:
             rows.append([name, *(round(calls.get(name, 0.0), 2) for calls in results.values())])
     head = ["call", *(SYSTEMS[system].label for system in results)]
-    report.table(
-        "System calls per hello of all processes (strace, one keep-alive connection)", head, rows
-    )
+    title = "System calls per hello of all processes (strace, one keep-alive connection)"
+    report.table(title, head, rows)
 
 
 def fairness(report: Report, results: dict) -> None:
@@ -148,8 +148,8 @@ def fairness(report: Report, results: dict) -> None:
 def ipc(report: Report, results: dict) -> None:
     for workload, row in results.items():
         names = {name for calls in row.values() for name in calls}
-        between = sorted(name for name in names if "own" not in name)
-        own = sorted(name for name in names if "own" in name)
+        own = sorted(name for name in names if name.startswith(OWN))
+        between = sorted(names - set(own))
         rows: list[list] = [
             ["all between", *(_sum(calls, between) for calls in row.values())],
             *([name, *(calls.get(name, 0.0) for calls in row.values())] for name in between),
