@@ -63,6 +63,12 @@ def rows(results: dict, workloads: list[str], systems: list[str]) -> Iterator[Ro
             if workload in cputime.NAMES:
                 what = f"{workload}, daemon: CPU, times that of {base}"
                 yield Row(what, _ratio(row, "cpu_us", DAEMON, base), limit)
+    if "preload" in results:
+        off, on = (results["preload"].get(name, {}) for name in ("off", "on"))
+        both = off and on
+        value = on["workers"] / off["workers"] if both else None
+        yield Row("preload=on, four Django workers: memory, times that without", value, 0.5)
+        yield Row("supervisor: MiB", max(off["supervisor"], on["supervisor"]) if both else None, 3)
     if "fairness" in results:
         row = results["fairness"].get(fairness.CROWD, {})
         if PEER in systems:

@@ -164,6 +164,12 @@ def _sum(calls: dict[str, float], names: list[str]) -> float:
     return sum(calls.get(name, 0.0) for name in names)
 
 
+def preload(report: Report, results: dict) -> None:
+    rows = [[f"preload={name}", f["workers"], f["supervisor"]] for name, f in results.items()]
+    head = ["", "workers", "supervisor"]
+    report.table("Proportional set size of four Django workers, MiB", head, rows)
+
+
 def bounds(report: Report, found: list) -> None:
     rows = [[row.what, row.value, row.limit, "held" if row.held else "BROKEN"] for row in found]
     report.table("Bounds", ["figure", "value", "at most", ""], rows)

@@ -28,12 +28,13 @@ import fairness
 import instructions
 import ipc
 import memory
+import preload
 import report as tables
 import syscalls
 from systems import BUILD, SYSTEMS, Missing, tool
 from workloads import WORKLOADS
 
-KINDS = ["instructions", "ipc", "syscalls", "memory", "cpu", "fairness"]
+KINDS = ["instructions", "ipc", "syscalls", "memory", "preload", "cpu", "fairness"]
 
 
 def arguments() -> argparse.Namespace:
@@ -129,6 +130,9 @@ def measure(options, workloads: list[str], systems: list[str], report: tables.Re
     if "memory" in kinds:
         found = results["memory"] = memory.run(systems, report)
         tables.memory(report, found)
+    if "preload" in kinds and preload.SYSTEM in systems:
+        found = results["preload"] = preload.run(report, options.seconds)
+        tables.preload(report, found)
     if "cpu" in kinds:
         names = (options.workload, options.rounds, options.seconds)
         found = cputime.run(names[0] or cputime.NAMES, systems, report, *names[1:])

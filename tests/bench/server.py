@@ -108,7 +108,7 @@ class Httpd:
 
     `threads` are httpd's, `worker_threads` those of the process of daemon mode. `prefix` is a
     command that httpd runs under (valgrind, taskset), `worker_prefix` one for a worker that is
-    exec'd. `before` are (URL path, script) that come before the workload's own; `script_line` is
+    exec'd, `options` further ones of its process group. `before` are (URL path, script) that come before the workload's own; `script_line` is
     added to the workload's script. In `worker_prefix` and `script_line` {run} stands for `run`,
     the directory of this server: a fixed number of path components below /, since httpd's
     directory walk costs instructions for each.
@@ -125,6 +125,7 @@ class Httpd:
         worker_threads: int = 15,
         prefix: tuple[str, ...] = (),
         worker_prefix: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
         before: tuple[tuple[str, str], ...] = (),
         extra: tuple[str, ...] = (),
         script_line: str = "",
@@ -139,7 +140,7 @@ class Httpd:
         self.run = Path(tempfile.mkdtemp(prefix="rwsgi-bench-", dir="/tmp"))
         self.script_line = script_line.format(run=self.run)
         worker_prefix = tuple(word.format(run=self.run) for word in worker_prefix)
-        self.setup = Setup(self.run, worker_threads, worker_prefix)
+        self.setup = Setup(self.run, worker_threads, worker_prefix, options)
 
     def __enter__(self) -> Httpd:
         try:

@@ -80,12 +80,14 @@ class Setup:
     """What one server is to be configured for.
 
     `run` is its directory, `worker_threads` the threads of the process of daemon mode,
-    `worker_prefix` a command that a worker which is exec'd runs under (valgrind).
+    `worker_prefix` a command that a worker which is exec'd runs under (valgrind), `options` further
+    options of the process group.
     """
 
     run: Path
     worker_threads: int = 15
     worker_prefix: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def script(self, name: str) -> str:
         return f"{self.run}/apps/{name}"
@@ -198,7 +200,7 @@ class DaemonSystem(WsgiSystem):
     def config(self, workload: Workload, setup: Setup) -> list[str]:
         name, path = self.module()
         options = [f"threads={setup.worker_threads}", "display-name=%{GROUP}"]
-        options += [f"python-path={site_packages()}", *self.options(setup)]
+        options += [f"python-path={site_packages()}", *self.options(setup), *setup.options]
         return [
             f"LoadModule {name} {path}",
             "WSGIRestrictEmbedded On",
@@ -208,7 +210,7 @@ class DaemonSystem(WsgiSystem):
         ]
 
     def options(self, setup: Setup) -> list[str]:
-        """Further options of the process group."""
+        """Options of the process group that only this server has."""
         return []
 
     def alias(self, path: str, script: str) -> str:
