@@ -106,12 +106,12 @@ def _tasks(pid: int) -> list[str]:
 class Httpd:
     """A running httpd; use it as a context manager.
 
-    `threads` are httpd's, `worker_threads` those of the process of daemon mode. `prefix` is a
-    command that httpd runs under (valgrind, taskset), `worker_prefix` one for a worker that is
-    exec'd, `options` further ones of its process group. `before` are (URL path, script) that come before the workload's own; `script_line` is
-    added to the workload's script. In `worker_prefix` and `script_line` {run} stands for `run`,
-    the directory of this server: a fixed number of path components below /, since httpd's
-    directory walk costs instructions for each.
+    `threads` are httpd's, `worker_threads` those of the process of daemon mode, `options` further
+    options of its process group. `prefix` is a command that httpd runs under (valgrind, taskset),
+    `worker_prefix` one for a worker that is exec'd. `before` are (URL path, script) that come
+    before the workload's own; `script_line` is added to its script. In `worker_prefix` and
+    `script_line` {run} stands for `run`, the directory of this server: a fixed number of path
+    components below /, since httpd's directory walk costs instructions for each.
 
     `child_pid` is httpd's one child, `worker_pid` the process of daemon mode, if there is one.
     """
