@@ -88,3 +88,17 @@ def test_each_group_has_its_own_python(server, pythons):
     assert not pids & set(server.children())
     _, _, pid, _ = ask("/embedded")
     assert pid in server.children()
+
+
+def test_a_version_without_a_gateway_is_an_error_that_names_the_remedy(pythons, tmp_path):
+    home = tmp_path / "venv"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/python").symlink_to("/bin/true")
+    (home / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.8.1\n")
+    with Httpd(module_under_test=False) as server:
+        server.add(f'LoadModule rwsgi_module "{MODULES}/mod_rwsgi.so"')
+        server.add(f'WSGIDaemonProcess old python-home="{home}"')
+        done = server.check()
+        assert done.returncode != 0
+        assert "3.8" in done.stderr
+        assert "make gateway PYTHON=" in done.stderr
