@@ -98,6 +98,32 @@ codes! {
     BODY_READ_FAILED = 205;
     /// The response had begun when the application failed; it was cut short.
     RESPONSE_CUT = 206;
+
+    // 0300-0329: daemon mode, the client in httpd.
+    /// No worker could be reached in time.
+    DAEMON_UNAVAILABLE = 300;
+    /// The request waited longer than queue-timeout.
+    DAEMON_QUEUE_TIMEOUT = 301;
+    /// No answer within socket-timeout.
+    DAEMON_TIMEOUT = 302;
+    /// The worker ended while it had the request.
+    DAEMON_DIED = 303;
+    /// A response that had begun was cut short.
+    DAEMON_CUT = 304;
+    /// Module and worker are of different builds.
+    DAEMON_VERSION = 305;
+    /// What the worker sent is no valid answer.
+    DAEMON_BAD_ANSWER = 306;
+    /// The head of the request is too large for the wire.
+    DAEMON_REQUEST_TOO_LARGE = 307;
+    /// The worker does not accept requests of this user.
+    DAEMON_FORBIDDEN = 308;
+    /// Fresh connections broke again and again before the request was started.
+    DAEMON_NOT_SERVED = 309;
+    /// The system refused a connection.
+    DAEMON_CONNECT_FAILED = 310;
+    /// A file that the worker sent for the response cannot be used.
+    DAEMON_BAD_FILE = 311;
 }
 
 #[cfg(test)]
