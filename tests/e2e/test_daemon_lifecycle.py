@@ -861,7 +861,7 @@ def test_python_in_httpd_only_where_it_is_needed(new_httpd):
 
 
 def test_preloaded_by_import_script(new_httpd):
-    """163, 164: before the first request, and in every process; the same module as the requests'."""
+    """163, 164: before the first request, in every process; the module of the requests."""
     with new_httpd(mode="daemon", daemon="processes=2 threads=2") as httpd:
         log = httpd.root / "data" / "loads"
         script = httpd.write(
@@ -978,7 +978,12 @@ def test_owner_of_the_socket(new_httpd, option, owner):
 
 def test_error_override(new_httpd):
     """WSGIErrorOverride: httpd's own page instead of the application's, in daemon mode."""
-    text = "<Location /app/failing>\nWSGIErrorOverride On\nErrorDocument 503 /answer/hello\n</Location>"
+    text = """
+        <Location /app/failing>
+            WSGIErrorOverride On
+            ErrorDocument 503 /answer/hello
+        </Location>
+    """
     with group(new_httpd, text=text) as httpd:
         response = httpd.request("/app/failing")
         assert response.status == 503
