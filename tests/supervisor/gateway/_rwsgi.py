@@ -17,9 +17,20 @@ import signal
 import socket
 import struct
 import sys
-import time
 
 import control
+
+
+def alive(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+# Before this program opens any itself.
+INHERITED = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in range(64) if alive(fd)}
 
 CONFIG, CONTROL, BOARD, LISTENER = 3, 4, 5, 6
 SUMMARY = struct.Struct("<QIIQQQ")
@@ -35,16 +46,18 @@ def config():
     return values
 
 
-def now_ms():
-    return int(time.monotonic() * 1000)
+def above(fd):
+    """A copy that is not taken for a descriptor from the supervisor."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD, 20)
 
 
 class Puppet:
     def __init__(self, kind):
         self.kind = kind
-        self.control = socket.socket(fileno=fcntl.fcntl(CONTROL, fcntl.F_DUPFD, 20))
-        self.strings = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.strings.connect(os.environ["PUPPETEER"])
+        self.control = socket.socket(fileno=above(CONTROL))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as strings:
+            strings.connect(os.environ["PUPPETEER"])
+            self.strings = socket.socket(fileno=above(strings.fileno()))
         self.board = None
         self.introduce()
 
@@ -62,7 +75,7 @@ class Puppet:
             flags=[sys.flags.optimize, sys.dont_write_bytecode, sys.warnoptions],
             imports=settings.get("import", []),
             name=settings["name"][0],
-            fds={fd: os.readlink(f"/proc/self/fd/{fd}") for fd in open_fds()},
+            fds=INHERITED,
             listening=listening(),
             environ=dict(os.environ),
             limits={
@@ -136,26 +149,17 @@ class Puppet:
             return
         if os.fork():
             os._exit(0)
+        self.control.close()
+        self.strings.close()
+        fds = [above(fd) for fd in fds]
         for fd, number in zip(fds, (CONTROL, BOARD, LISTENER)):
             os.dup2(fd, number)
-            os.close(fd)
+            INHERITED[number] = ""
         Puppet("forked").run()
 
 
-def open_fds():
-    return sorted(int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) < 64 and alive(int(fd)))
-
-
-def alive(fd):
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
 def listening():
-    if not alive(LISTENER):
+    if LISTENER not in INHERITED:
         return None
     with socket.socket(fileno=os.dup(LISTENER)) as listener:
         return listener.getsockname()

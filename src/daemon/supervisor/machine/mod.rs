@@ -209,8 +209,10 @@ struct Worker {
     has_served: bool,
     /// Why it replaces another one.
     replaces: Option<Reason>,
-    /// The reason for which it takes no requests.
-    paused: Option<Reason>,
+    /// It takes no requests until it is told to.
+    paused: bool,
+    /// It has reached `maximum-requests`: its successor need not be held back.
+    at_limit: bool,
     /// What it has loaded, in order.
     scripts: Vec<Script>,
     /// Its requests that have run for too long.

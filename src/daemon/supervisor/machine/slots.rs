@@ -201,7 +201,8 @@ impl Machine {
             serving_since: self.now,
             has_served: state == State::Serving,
             replaces,
-            paused: None,
+            paused: false,
+            at_limit: false,
             scripts,
             overdue: Vec::new(),
             over_rss: 0,
@@ -259,7 +260,7 @@ impl Machine {
         let want = state.want;
         let waits_for_limit = want.is_some_and(|want| want.reason == Reason::MaximumRequests);
         if let Some(old) = old {
-            if waits_for_limit && self.workers[&old].paused.is_none() {
+            if waits_for_limit && !self.workers[&old].at_limit {
                 return;
             }
         }
@@ -396,7 +397,8 @@ impl Machine {
         if worker.state != State::Serving || self.slots[slot].current != Some(id) {
             return;
         }
-        worker.paused = Some(reason);
+        worker.paused = true;
+        worker.at_limit = true;
         if self.slots[slot].want.is_none() {
             self.want(slot, reason, true);
         }
@@ -408,7 +410,7 @@ impl Machine {
 
     fn resume(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            if worker.paused.take().is_some() {
+            if core::mem::take(&mut worker.paused) {
                 self.send(id, ToWorker::Go);
             }
         }
