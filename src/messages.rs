@@ -124,6 +124,36 @@ codes! {
     DAEMON_CONNECT_FAILED = 310;
     /// A file that the worker sent for the response cannot be used.
     DAEMON_BAD_FILE = 311;
+
+    // 0330-0369: process groups, on the httpd side.
+    /// A process group cannot be started as it is configured.
+    BAD_PROCESS_GROUP = 330;
+    /// The program rwsgi-daemon is not installed.
+    NO_SUPERVISOR_PROGRAM = 331;
+    /// A listening socket could not be made.
+    SOCKET_FAILED = 332;
+    /// The pipe of a generation could not be made.
+    LIFELINE_FAILED = 333;
+    /// A supervisor could not be started.
+    SUPERVISOR_NOT_STARTED = 334;
+    /// A supervisor died.
+    SUPERVISOR_DIED = 335;
+    /// A supervisor did not end in time.
+    SUPERVISOR_KILLED = 336;
+    /// user= and the like have no effect.
+    USER_IGNORED = 337;
+    /// The process group is kept from serving here (WSGIRestrictProcess).
+    PROCESS_GROUP_RESTRICTED = 338;
+    /// The process group belongs to another virtual host.
+    PROCESS_GROUP_ELSEWHERE = 339;
+    /// The process group is a service script.
+    SERVICE_SCRIPT = 340;
+    /// The script does not belong to script-user or script-group, or others may write it.
+    SCRIPT_OWNER = 341;
+    /// The script lies outside of the group's chroot.
+    SCRIPT_OUTSIDE = 342;
+    /// The connections to a process group are not set up in this process.
+    NO_CLIENT = 343;
 }
 
 #[cfg(test)]
