@@ -7,8 +7,12 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from harness.config import BOTH
 from harness.curl import curl
 from harness.sites import applications
+
+MODES = BOTH
+DAEMON_MPMS = ("event", "prefork")
 
 MPMS = ["event", "worker", "prefork"]
 PROTOCOLS = {
