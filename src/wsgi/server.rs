@@ -268,6 +268,12 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
         );
         return after_failure(request, status);
     }
+    if request.response.client_gone.get() && exceptions::is_os_error(py, &exception) {
+        // What `write()` raises then; nothing that anybody has to look after.
+        let line = "the client left before the response ended, and so did the application";
+        request.log(py, Level::Info, line);
+        return after_failure(request, 500);
+    }
     let (code, what) = if exceptions::is_system_exit(py, &exception) {
         (
             messages::APPLICATION_EXITED,

@@ -1,6 +1,6 @@
 """Several Python versions in one httpd: each group runs the application's own interpreter.
 
-The gateways are those of ``build/rwsgi`` and ``build/matrix/*``, which `make test`, `make
+The gateways are those of ``build/rwsgi``, ``build/several`` and ``build/matrix``, which `make test`, `make
 test-matrix` and ``make gateway PYTHON=…`` build; versions without one are left out.
 """
 
@@ -24,7 +24,11 @@ BUILD = paths.REPOSITORY / "build"
 def records():
     """By version: the gateway's files and its record, the default one first."""
     found = {}
-    directories = [paths.MODULE_DIR / "rwsgi", *sorted(BUILD.glob("matrix/*/rwsgi"))]
+    directories = [
+        paths.MODULE_DIR / "rwsgi",
+        BUILD / "several/rwsgi",
+        *sorted(BUILD.glob("matrix/*/rwsgi")),
+    ]
     for directory in directories:
         for conf in sorted(directory.glob("_rwsgi.*.conf")):
             pairs = (line.partition("=") for line in conf.read_text().splitlines())

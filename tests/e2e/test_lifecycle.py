@@ -9,7 +9,10 @@ import time
 
 import pytest
 from harness import processes
+from harness.config import BOTH
 from harness.load import Load
+
+MODES = BOTH
 
 MPMS = ["event", "worker", "prefork"]
 SOAK = pytest.mark.soak
@@ -321,9 +324,6 @@ def test_fifty_graceful_restarts_under_load(new_httpd, mpm):
 
 SCRIPT = """\
 import os
-from harness.config import BOTH
-
-MODES = BOTH
 
 def application(environ, start_response):
     headers = [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))]

@@ -8,6 +8,9 @@ import threading
 
 import pytest
 from harness import paths
+from harness.config import BOTH
+
+MODES = BOTH
 
 LOADS = """
     import os, threading
@@ -138,9 +141,6 @@ def reload_required(resource):
 def test_removed_time_means_reload(site):
     extra = """
 import sys
-from harness.config import BOTH
-
-MODES = BOTH
 def forget(environ, start_response):
     del sys.modules[__name__].__mtime__
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -4,7 +4,8 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 
 use super::{Alias, ServerConfig, Settings, alias::Pattern, expand, values};
 use crate::httpd::apache::command::{Command, Words};
-use crate::httpd::apache::{PoolStr, text};
+use crate::httpd::apache::{Array, PoolStr, Server, text};
+use crate::httpd::daemon::{self, Groups};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_func, cmd_parms, command_rec};
 
@@ -87,6 +88,23 @@ impl<'c> Target<'c> {
         }
     }
 
+    /// The server in whose context the directive stands.
+    pub fn server_of_command(&self) -> Server<'c> {
+        self.command.server()
+    }
+
+    /// The process groups of the configuration that is being read.
+    pub fn groups(&self) -> Result<&'c mut Groups, String> {
+        let main = Server::main().and_then(ServerConfig::of_mut);
+        let main = main.ok_or_else(|| format!("{} cannot be used here", self.name()))?;
+        Ok(main.globals_mut().groups_or_new(self.command.pool()))
+    }
+
+    /// A path, relative to `ServerRoot`.
+    pub fn absolute(&self, path: PoolStr) -> PoolStr {
+        self.command.absolute(path)
+    }
+
     /// Completes "<directive> ...".
     fn accept<T>(&self, value: Result<T, values::Refusal>) -> Result<T, String> {
         value.map_err(|refusal| format!("{} {refusal}", self.name()))
@@ -153,6 +171,12 @@ directives! {
     c"WSGIProcessGroup" Directory
         c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
         => Arguments::One(process_group);
+    c"WSGIRestrictProcess" Directory
+        c"the process groups that may be used, %{GLOBAL} for httpd's own processes"
+        => Arguments::Raw(restrict_process);
+    c"WSGIIgnoreActivity" FileInfo
+        c"On or Off: whether requests do not count as activity for inactivity-timeout"
+        => setting!(ignore_activity, values::on_off);
     c"WSGIApplicationGroup" Directory
         c"the application group (Python interpreter) that runs the scripts"
         => Arguments::One(application_group);
@@ -177,6 +201,18 @@ directives! {
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);
+    c"WSGIDaemonProcess" Server
+        c"NAME [option=value ...]: declares a process group"
+        => Arguments::Raw(daemon::directives::daemon_process);
+    c"WSGISocketPrefix" Global
+        c"what the paths of the sockets of process groups begin with"
+        => Arguments::One(daemon::directives::socket_prefix);
+    c"WSGISocketRotation" Global
+        c"On or Off: whether sockets get new names at a restart"
+        => Arguments::One(daemon::directives::socket_rotation);
+    c"WSGIAcceptMutex" Global
+        c"a locking mechanism; it has no effect"
+        => Arguments::One(daemon::directives::accept_mutex);
     c"WSGIRestrictEmbedded" Global
         c"On or Off: whether applications are kept out of httpd's own processes"
         => global!(restrict_embedded, values::on_off);
@@ -227,6 +263,21 @@ fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), Strin
 fn process_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
     let name = target.group(word);
     target.settings()?.process_group = Some(name);
+    Ok(())
+}
+
+fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
+    let mut allowed = Array::new(target.command.pool());
+    while let Some(word) = words.next_word() {
+        allowed.push(target.group(word));
+    }
+    if allowed.items().is_empty() {
+        return Err(format!(
+            "{} needs at least one name; %{{GLOBAL}} stands for httpd's own processes",
+            target.name()
+        ));
+    }
+    target.settings()?.restrict_process = Some(allowed);
     Ok(())
 }
 

@@ -33,23 +33,96 @@ pub struct Found {
     pub home: Option<PathBuf>,
 }
 
-/// Chooses for the module file `module` and the configured home.
-pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
-    let installed = super::directory::read(module).map_err(|message| Failure {
+/// A Python that runs in processes of its own.
+#[derive(Debug)]
+pub struct Interpreter {
+    /// The executable.
+    pub program: PathBuf,
+    /// The version, as the gateway's record or the environment says.
+    pub version: String,
+    /// The directory of the gateways.
+    pub gateways: PathBuf,
+}
+
+/// A home that is configured, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    /// `WSGIPythonHome`, `python-home=`.
+    pub what: &'static str,
+    /// The directory.
+    pub directory: &'a Path,
+}
+
+/// Chooses the interpreter of a process group, which need not have a shared library. Nothing is
+/// executed.
+pub fn interpreter(module: &Path, home: Option<Configured<'_>>) -> Result<Interpreter, Failure> {
+    let installed = installed(module)?;
+    let (record, program) = match home {
+        None => {
+            let record = default(&installed)?;
+            (record, record.executable.clone())
+        }
+        Some(home) => {
+            let (record, program, _) = for_home(&installed, home)?;
+            // `for_home` always names one.
+            (record, program.unwrap_or_else(|| record.executable.clone()))
+        }
+    };
+    let gateway = record.file(&installed.directory);
+    let fail = |code, message| Err(Failure { code, message });
+    if !gateway.exists() {
+        return fail(
+            NO_GATEWAY,
+            format!("the gateway {} is missing", gateway.display()),
+        );
+    }
+    if !program.exists() {
+        let (code, message) = match home {
+            Some(home) => (
+                BAD_PYTHON_HOME,
+                format!(
+                    "{} {} has no {}, which the processes of the group would run",
+                    home.what,
+                    home.directory.display(),
+                    program.display()
+                ),
+            ),
+            None => (
+                NO_GATEWAY,
+                format!(
+                    "{}, the Python that the default gateway was built for, does not exist; \
+                     install it, or build a gateway for another one with 'make gateway PYTHON=...'",
+                    program.display()
+                ),
+            ),
+        };
+        return fail(code, message);
+    }
+    Ok(Interpreter {
+        program,
+        version: record.version.clone(),
+        gateways: installed.directory,
+    })
+}
+
+fn installed(module: &Path) -> Result<Installed, Failure> {
+    super::directory::read(module).map_err(|message| Failure {
         code: NO_GATEWAY_DIRECTORY,
         message,
-    })?;
+    })
+}
+
+/// Chooses for the module file `module` and the configured home.
+pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
+    let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
             let record = default(&installed)?;
             (record, Some(record.executable.clone()), None)
         }
         Some(directory) => {
-            let examined = super::home::examine(directory).map_err(|what| Failure {
-                code: BAD_PYTHON_HOME,
-                message: format!("WSGIPythonHome {} {what}", directory.display()),
-            })?;
-            for_home(&installed, directory, examined)?
+            let what = "WSGIPythonHome";
+            for_home(&installed, Configured { what, directory })?
         }
     };
     finish(
@@ -108,10 +181,14 @@ type ForHome<'i> = (&'i Record, Option<PathBuf>, Option<PathBuf>);
 
 fn for_home<'i>(
     installed: &'i Installed,
-    directory: &Path,
-    home: Home,
+    configured: Configured<'_>,
 ) -> Result<ForHome<'i>, Failure> {
-    let (wanted, program) = match home {
+    let directory = configured.directory;
+    let examined = super::home::examine(directory).map_err(|refusal| Failure {
+        code: BAD_PYTHON_HOME,
+        message: format!("{} {} {refusal}", configured.what, directory.display()),
+    })?;
+    let (wanted, program) = match examined {
         Home::Venv { minor, program } => (vec![minor], Some(program)),
         Home::Prefix { minors } => (minors, None),
     };
@@ -125,7 +202,7 @@ fn for_home<'i>(
                 .rev()
                 .find_map(|minor| best(installed, *minor))
         })
-        .ok_or_else(|| missing(installed, directory, &wanted))?;
+        .ok_or_else(|| missing(installed, configured, &wanted))?;
     match program {
         Some(program) => Ok((record, Some(program), None)),
         None => {
@@ -146,15 +223,16 @@ fn best(installed: &Installed, minor: Minor) -> Option<&Record> {
     }
 }
 
-fn missing(installed: &Installed, directory: &Path, wanted: &[Minor]) -> Failure {
+fn missing(installed: &Installed, home: Configured<'_>, wanted: &[Minor]) -> Failure {
     let found: Vec<String> = wanted.iter().map(Minor::to_string).collect();
     let newest = wanted.last().map_or_else(String::new, Minor::to_string);
     Failure {
         code: NO_GATEWAY,
         message: format!(
-            "WSGIPythonHome {} is Python {}, but no gateway for that version is installed in {} \
-             (installed: {}); add one with 'make gateway PYTHON=python{newest}' and 'make install'",
-            directory.display(),
+            "{} {} is Python {}, but no gateway for that version is installed in {} (installed: \
+             {}); add one with 'make gateway PYTHON=python{newest}' and 'make install'",
+            home.what,
+            home.directory.display(),
             found.join(" and "),
             installed.directory.display(),
             versions(installed)
