@@ -387,7 +387,7 @@ def serve_changing(new_httpd, mpm, rounds):
             httpd.allow_log(AT_LIMIT)
         httpd.start()
         # Once per change, process and interpreter.
-        httpd.allow_log("RWSGI0104.*app.wsgi")
+        httpd.allow_log("RWSGI0104.*app.wsgi|RWSGI0409")
         changes_under_load(httpd, rounds)
 
 
