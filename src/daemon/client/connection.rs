@@ -269,7 +269,7 @@ unsafe fn take_descriptors(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(entry) = header.as_ref() {
             if entry.cmsg_level == libc::SOL_SOCKET && entry.cmsg_type == libc::SCM_RIGHTS {
-                let bytes = entry.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let bytes = entry.cmsg_len - libc::CMSG_LEN(0) as usize;
                 let data: *const RawFd = libc::CMSG_DATA(header).cast();
                 for index in 0..bytes / size_of::<RawFd>() {
                     let fd = data.add(index).read_unaligned();
