@@ -154,6 +154,49 @@ codes! {
     SCRIPT_OUTSIDE = 342;
     /// The connections to a process group are not set up in this process.
     NO_CLIENT = 343;
+    // 0400-0449: the supervisor of a process group.
+    /// The configuration of the group is wrong.
+    BAD_GROUP = 400;
+    /// A system call failed that the supervisor cannot do without.
+    SUPERVISOR_FAILED = 401;
+    /// The worker's Python finds no gateway of its version (written by the bootstrap).
+    NO_GATEWAY_FOR_WORKER = 402;
+    /// A worker could not be executed or prepared.
+    WORKER_NOT_EXECUTED = 403;
+    /// A worker's process could not be made.
+    WORKER_NOT_SPAWNED = 404;
+    /// A worker says that it cannot begin.
+    WORKER_FAILED = 405;
+    /// A worker died before it was ready.
+    WORKER_DIED_STARTING = 406;
+    /// A worker died.
+    WORKER_DIED = 407;
+    /// A request that a dead worker was serving.
+    REQUEST_LOST = 408;
+    /// A replacement does not start; the old worker goes on.
+    REPLACEMENT_FAILED = 409;
+    /// A worker did not end in time and was killed.
+    WORKER_KILLED = 410;
+    /// All workers were killed.
+    KILLED_ALL = 411;
+    /// `request-timeout`.
+    REQUEST_OVERDUE = 412;
+    /// `interrupt-timeout`.
+    INTERRUPT_OVERDUE = 413;
+    /// `deadlock-timeout`.
+    DEADLOCK = 414;
+    /// `startup-timeout`.
+    STARTUP_OVERDUE = 415;
+    /// The template of `preload=on` cannot begin.
+    TEMPLATE_FAILED = 416;
+    /// The template of `preload=on` died.
+    TEMPLATE_DIED = 417;
+    /// A line of `env-file` was skipped.
+    BAD_ENV_LINE = 418;
+    /// A process sent what is no message.
+    BAD_MESSAGE = 419;
+    /// The memory of workers cannot be measured.
+    NO_RSS = 420;
 }
 
 #[cfg(test)]
