@@ -232,8 +232,7 @@ def test_too_many_processes_for_the_user(new_httpd):
             WSGIImportScript "{httpd.apps}/dying.py" process-group=tests \\
                 application-group=%{{GLOBAL}}
         """)
-        told = httpd.expect_log(SUPERVISOR, count=None)
-        httpd.allow_log("RWSGI0103")
+        told = httpd.expect_log("RWSGI0406: ", count=None)
         httpd.start()
         first = _last_pid()
         time.sleep(4)

@@ -1,7 +1,7 @@
 """Several Python versions in one httpd: each group runs the application's own interpreter.
 
-The gateways are those of ``build/rwsgi``, ``build/several`` and ``build/matrix``, which `make test`, `make
-test-matrix` and ``make gateway PYTHON=…`` build; versions without one are left out.
+The gateways are those of ``build/rwsgi``, ``build/several`` and ``build/matrix``, which `make test`
+and ``make gateway PYTHON=…`` build; versions without one are left out.
 """
 
 from __future__ import annotations

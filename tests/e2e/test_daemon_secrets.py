@@ -1,5 +1,5 @@
-"""What a process group cannot get at: the TLS key, the listening sockets and the logs of the server,
-and what belongs to other groups."""
+"""What a process group cannot get at: the TLS key, the sockets and the logs of the server, and what
+belongs to other groups."""
 
 from __future__ import annotations
 

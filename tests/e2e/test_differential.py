@@ -24,6 +24,8 @@ DIFFERENT = {
     "mod_wsgi.request_id",
     "mod_wsgi.server_pid",
     "mod_wsgi.thread_id",
+    "SSL_SESSION_ID",
+    "H2_STREAM_TAG",
     # Timings; queue_start and daemon_start are 0 in embedded mode.
     "mod_wsgi.request_start",
     "mod_wsgi.queue_start",
@@ -182,6 +184,8 @@ def normalized(headers, body):
         # The length follows from the numbers.
         fields = [field for field in fields if field[0] != "content-length"]
         return fields, dump
+    if not body and {("x-method", "HEAD"), ("x-method", "GET")} & set(fields):
+        fields = [field for field in fields if field[0] != "content-length"]
     return fields, body
 
 
@@ -245,6 +249,8 @@ def test_same_answer(server, name, protocol):
     method, target, headers, body = REQUESTS[name]
     if protocol.startswith("h2") and name == "latin header":
         pytest.skip("curl takes its arguments for UTF-8")
+    if protocol.startswith("h2") and name in ("form", "unread", "too large"):
+        pytest.skip("mod_http2 resets the stream of a body that is not read")
     server.allow_log("RWSGI0016|AH01587")
     embedded, daemon = both(server, protocol, method, target, headers, body)
     assert daemon[0] == embedded[0]

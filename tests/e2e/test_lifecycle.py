@@ -9,7 +9,10 @@ import time
 
 import pytest
 from harness import processes
+from harness.config import BOTH
 from harness.load import Load
+
+MODES = BOTH
 
 MPMS = ["event", "worker", "prefork"]
 SOAK = pytest.mark.soak
@@ -321,9 +324,6 @@ def test_fifty_graceful_restarts_under_load(new_httpd, mpm):
 
 SCRIPT = """\
 import os
-from harness.config import BOTH
-
-MODES = BOTH
 
 def application(environ, start_response):
     headers = [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))]
@@ -387,7 +387,7 @@ def serve_changing(new_httpd, mpm, rounds):
             httpd.allow_log(AT_LIMIT)
         httpd.start()
         # Once per change, process and interpreter.
-        httpd.allow_log("RWSGI0104.*app.wsgi")
+        httpd.allow_log("RWSGI0104.*app.wsgi|RWSGI0409")
         changes_under_load(httpd, rounds)
 
 

@@ -8,6 +8,9 @@ import threading
 
 import pytest
 from harness import paths
+from harness.config import BOTH
+
+MODES = BOTH
 
 LOADS = """
     import os, threading
@@ -138,9 +141,6 @@ def reload_required(resource):
 def test_removed_time_means_reload(site):
     extra = """
 import sys
-from harness.config import BOTH
-
-MODES = BOTH
 def forget(environ, start_response):
     del sys.modules[__name__].__mtime__
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -216,7 +216,8 @@ def test_broken_change_keeps_the_old_code(site, text):
         site.write(name, broken)
         # Once per change, however many requests come; a supervisor may know the text already.
         known = number > 0 and site.httpd.daemon
-        (site.httpd.allow_log if known else site.httpd.expect_log)(rf"RWSGI0104.*{name}")
+        told = "RWSGI0409: " if site.httpd.daemon else rf"RWSGI0104.*{name}"
+        (site.httpd.allow_log if known else site.httpd.expect_log)(told)
         for _ in range(5):
             assert site.label(name) == "old"
         site.httpd.settle_log()
@@ -232,7 +233,7 @@ def test_changed_script_without_callable(site):
     site.script("lost.wsgi", "old")
     assert site.label("lost.wsgi") == "old"
     site.write("lost.wsgi", "x = 1\n")
-    site.httpd.allow_log("RWSGI0104|RWSGI0106")
+    site.httpd.allow_log("RWSGI0104|RWSGI0106|RWSGI0409")
     assert site.httpd.request("/lost.wsgi").status in (200, 500)
     site.script("lost.wsgi", "found")
     assert site.label("lost.wsgi") == "found"
@@ -276,10 +277,10 @@ def test_reload_failure_fail(new_httpd):
         site.script("fail.wsgi", "old")
         assert site.label("fail.wsgi") == "old"
         site.write("fail.wsgi", BROKEN)
-        httpd.expect_log("RWSGI010[34].*fail.wsgi")
+        httpd.expect_log("RWSGI010[34].*fail.wsgi|RWSGI0409", count=None)
         assert httpd.request("/fail.wsgi").status == 500
         httpd.settle_log()
-        httpd.allow_log("RWSGI010[34].*fail.wsgi")
+        httpd.allow_log("RWSGI010[34].*fail.wsgi|RWSGI0409")
         assert httpd.request("/fail.wsgi").status == 500
         site.script("fail.wsgi", "repaired")
         assert site.label("fail.wsgi") == "repaired"
