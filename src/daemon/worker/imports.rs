@@ -27,6 +27,9 @@ impl Failure {
     }
 }
 
+/// How the message about a script of WSGIImportScript begins.
+pub const WHAT: &str = "an imported script could not be loaded";
+
 /// Loads a script in the interpreter of its application group. The calling thread is not attached.
 ///
 /// # Errors
@@ -56,7 +59,7 @@ pub fn load(runtime: &Runtime, script: &Script, what: &str) -> Result<(), Failur
 /// Loads the scripts of `import=`: one that fails is logged, and the others are loaded all the same.
 pub fn load_all(runtime: &Runtime, channel: &Channel, scripts: &[Script]) {
     for script in scripts {
-        if let Err(failure) = load(runtime, script, "an imported script could not be loaded") {
+        if let Err(failure) = load(runtime, script, WHAT) {
             for line in failure.lines() {
                 channel.log(Level::Error, line);
             }
