@@ -9,6 +9,9 @@ use crate::daemon::control::{Reason, Script, ToWorker};
 use crate::exchange::Level;
 use crate::messages;
 
+/// The same state of a script is not taken over again sooner: it may call for it in every request.
+const AGAIN_MS: u64 = 1_000;
+
 /// Why a slot's worker is to be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Want {
@@ -28,6 +31,8 @@ pub(super) struct Reload {
     stale: BTreeMap<Script, Stale>,
     /// Changes that did not load.
     tried: BTreeMap<Script, Tried>,
+    /// Changes that all workers have, and since when.
+    done: BTreeMap<Script, (i64, u64)>,
 }
 
 #[derive(Debug)]
@@ -44,29 +49,38 @@ struct Tried {
 }
 
 impl Machine {
-    pub(super) fn want(&mut self, slot: usize, reason: Reason, urgent: bool) {
+    /// Notes that a slot's worker is to be replaced. Returns whether that is new.
+    pub(super) fn want(&mut self, slot: usize, reason: Reason, urgent: bool) -> bool {
         // New code needs a worker that is started from now on; otherwise any other one will do.
         let since = match reason {
             Reason::ScriptReload | Reason::GracefulSignal | Reason::EvictionSignal => self.next_id,
             _ => 0,
         };
         let state = &mut self.slots[slot];
-        match &mut state.want {
-            Some(want) => {
+        let before = state.want;
+        let want = match before {
+            Some(mut want) => {
                 want.urgent |= urgent;
                 if since > 0 || want.reason == Reason::MaximumRequests {
-                    want.since = want.since.max(since);
+                    want.since = since;
                     want.reason = reason;
                 }
+                want
             }
-            None => {
-                state.want = Some(Want {
-                    reason,
-                    since,
-                    urgent,
-                })
-            }
+            None => Want {
+                reason,
+                since,
+                urgent,
+            },
+        };
+        state.want = Some(want);
+        let another = before.is_none_or(|before| before.reason != want.reason);
+        if another && state.current.is_some() {
+            // The failures of another kind of replacement say nothing about this one.
+            state.retries.reset();
+            state.not_before = self.now;
         }
+        before != Some(want)
     }
 
     /// The worker is to be replaced at once, unless that is under way.
@@ -74,6 +88,8 @@ impl Machine {
         self.plan(id, reason, true)
     }
 
+    /// The worker is to be replaced: at once if `urgent`, else when its turn comes. Returns whether
+    /// that is new.
     pub(super) fn plan(&mut self, id: WorkerId, reason: Reason, urgent: bool) -> bool {
         let Some(worker) = self.workers.get(&id) else {
             return false;
@@ -86,8 +102,7 @@ impl Machine {
         if pending.is_some_and(|want| want.reason == reason && (want.urgent || !urgent)) {
             return false;
         }
-        self.want(slot, reason, urgent);
-        true
+        self.want(slot, reason, urgent)
     }
 
     pub(super) fn retire(&mut self, id: WorkerId, reason: Reason) {
@@ -108,11 +123,12 @@ impl Machine {
         }
         worker.paused = true;
         worker.at_limit = true;
-        if self.slots[slot].want.is_none() {
-            self.want(slot, reason, true);
-        }
+        // Whatever it was to be replaced for, it cannot wait for its turn any longer.
+        self.want(slot, reason, true);
         // No replacement will be tried soon: the worker has to go on.
-        if self.slots[slot].next.is_none() && self.slots[slot].not_before > self.now {
+        let state = &self.slots[slot];
+        let later = state.not_before > self.now || self.no_template_soon();
+        if state.next.is_none() && later {
             self.resume(id);
         }
     }
@@ -126,25 +142,25 @@ impl Machine {
     }
 
     pub(super) fn stale(&mut self, id: WorkerId, script: Script, mtime_us: i64) {
-        let Some(worker) = self.workers.get_mut(&id) else {
+        let Some(worker) = self.workers.get(&id) else {
             return;
         };
         let slot = worker.slot;
         if worker.state != State::Serving || self.slots[slot].current != Some(id) {
             return;
         }
-        if !worker.scripts.contains(&script) {
-            worker.scripts.push(script.clone());
-        }
+        self.loaded(id, script.clone());
         if let Some(tried) = self.reload.tried.get(&script) {
             if tried.mtime_us == mtime_us && tried.not_before > self.now {
-                let retry_ms = (tried.not_before - self.now) as u32;
-                let message = ToWorker::StaysOld {
-                    script,
-                    mtime_us,
-                    retry_ms,
-                };
-                self.send(id, message);
+                let retry_ms = tried.not_before - self.now;
+                self.stays_old(id, script, mtime_us, retry_ms);
+                return;
+            }
+        }
+        if let Some((done, at)) = self.reload.done.get(&script) {
+            let until = at + AGAIN_MS;
+            if *done == mtime_us && until > self.now {
+                self.stays_old(id, script, mtime_us, until - self.now);
                 return;
             }
         }
@@ -169,6 +185,15 @@ impl Machine {
         }
         self.reload.first = Some(slot);
         self.reload.stale.insert(script, Stale { mtime_us, since });
+    }
+
+    fn stays_old(&mut self, id: WorkerId, script: Script, mtime_us: i64, retry_ms: u64) {
+        let message = ToWorker::StaysOld {
+            script,
+            mtime_us,
+            retry_ms: u32::try_from(retry_ms).unwrap_or(u32::MAX),
+        };
+        self.send(id, message);
     }
 
     /// SIGUSR1: all workers are replaced, slot by slot.
@@ -196,6 +221,11 @@ impl Machine {
             } else if state.current.is_some() || state.next.is_some() {
                 self.want(slot, reason, false);
             }
+            if self.slots[slot].current.is_none() {
+                // Somebody has repaired something.
+                self.slots[slot].starts.reset();
+                self.slots[slot].not_before = self.now;
+            }
         }
     }
 
@@ -206,8 +236,9 @@ impl Machine {
                 .is_some_and(|want| want.reason == Reason::ScriptReload)
         });
         if !pending {
-            for script in core::mem::take(&mut self.reload.stale).keys() {
-                self.reload.tried.remove(script);
+            for (script, stale) in core::mem::take(&mut self.reload.stale) {
+                self.reload.tried.remove(&script);
+                self.reload.done.insert(script, (stale.mtime_us, self.now));
             }
             self.reload.first = None;
         }
@@ -285,12 +316,7 @@ impl Machine {
                 .map(|(id, _)| *id)
                 .collect();
             for id in with_it {
-                let message = ToWorker::StaysOld {
-                    script: script.clone(),
-                    mtime_us: stale.mtime_us,
-                    retry_ms: retry as u32,
-                };
-                self.send(id, message);
+                self.stays_old(id, script.clone(), stale.mtime_us, retry);
             }
         }
         self.reload.first = None;

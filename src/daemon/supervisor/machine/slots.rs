@@ -43,6 +43,7 @@ impl Default for Slot {
 impl Machine {
     pub(super) fn begin(&mut self) {
         let at = self.now + u64::from(self.config.start_delay_ms);
+        self.template_not_before(at);
         for slot in 0..self.slots.len() {
             self.not_before(slot, at);
         }
@@ -71,6 +72,11 @@ impl Machine {
             }
         }
         self.advance_planned();
+        // Nobody who waits for a replacement may be forgotten when that is given up.
+        let forgotten = |slot: &Slot| slot.want.is_none().then_some(slot.current)?;
+        for id in self.slots.iter().filter_map(forgotten).collect::<Vec<_>>() {
+            self.resume(id);
+        }
     }
 
     /// Planned replacements: one slot at a time.
@@ -111,7 +117,10 @@ impl Machine {
         } else {
             None
         };
-        let imports = self.imports(slot);
+        let imports = match template {
+            Some(template) => self.workers[&template].scripts.clone(),
+            None => self.imports(slot),
+        };
         let state = &self.slots[slot];
         let replaces = state.current.and(state.want).map(|want| want.reason);
         let (role, beginning) = if services {
@@ -272,6 +281,7 @@ impl Machine {
         }
         let slot = &mut self.slots[worker.slot];
         if slot.current == Some(id) {
+            self.preload.skip.retain(|skipped| *skipped != script);
             slot.skip.retain(|skipped| *skipped != script);
             if !slot.scripts.contains(&script) {
                 slot.scripts.push(script);
