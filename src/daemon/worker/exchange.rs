@@ -107,7 +107,10 @@ impl<'a> WireExchange<'a> {
         &self,
         send: impl FnOnce(i32, u8, u16) -> io::Result<()>,
     ) -> Result<(), ClientGone> {
-        let mut wire = self.desk.lock();
+        let wire = self.desk.lock();
+        if wire.fd() < 0 {
+            return Err(ClientGone);
+        }
         let Some(held) = self.held.take() else {
             return Err(ClientGone);
         };
@@ -164,8 +167,8 @@ impl<'a> WireExchange<'a> {
         let mut incoming = self.incoming.borrow_mut();
         let mut spill = self.scratch.spill.borrow_mut();
         let ask = |frame: &[u8]| {
-            let _wire = self.desk.lock();
-            socket::send(self.fd, frame)
+            let wire = self.desk.lock();
+            socket::send(wire.fd(), frame)
         };
         let fetched = incoming.fetch(self.fd, &mut spill, buffer, wanted, ask);
         fetched.map_err(|lost| self.lost(lost))
@@ -271,10 +274,11 @@ impl Exchange for WireExchange<'_> {
             Send::Keep if outgoing.is_empty() => Ok(()),
             Send::Flush | Send::Keep => {
                 let flags = if how == Send::Flush { flag::FLUSH } else { 0 };
-                let _wire = self.desk.lock();
+                let wire = self.desk.lock();
+                let fd = wire.fd();
                 let sent = match outgoing.as_one_frame(flags, 0) {
-                    Some(frame) => socket::send(self.fd, frame),
-                    None => outgoing.send_frames(self.fd, 0, flags, 0, || self.fd),
+                    Some(frame) => socket::send(fd, frame),
+                    None => outgoing.send_frames(fd, 0, flags, 0, || fd),
                 };
                 sent.map_err(|_| self.client_is_gone())
             }
