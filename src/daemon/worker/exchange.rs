@@ -39,7 +39,10 @@ pub struct WireExchange<'a> {
     /// Events for the connection are switched off.
     disarmed: Cell<bool>,
     activity: bool,
+    /// Nothing can be sent.
     gone: Cell<bool>,
+    /// Part of a body may still come: the connection ends with the reply.
+    broken: Cell<bool>,
 }
 
 impl<'a> WireExchange<'a> {
@@ -66,6 +69,7 @@ impl<'a> WireExchange<'a> {
             disarmed: Cell::new(false),
             activity: worker.watches_activity && !request.ignore_activity,
             gone: Cell::new(false),
+            broken: Cell::new(false),
         }
     }
 
@@ -117,7 +121,7 @@ impl<'a> WireExchange<'a> {
         // Whoever logs from now on finds no request.
         wire.close();
         let load = self.worker.load_without_this();
-        let result = if self.worker.is_draining() {
+        let result = if self.worker.is_draining() || self.broken.get() {
             let result = send(self.fd, flag::END | flag::CLOSE, load);
             drop(held);
             result
@@ -178,7 +182,7 @@ impl<'a> WireExchange<'a> {
         let status = match lost {
             Lost::Body(status) => status,
             Lost::Connection(status) => {
-                self.gone.set(true);
+                self.broken.set(true);
                 status
             }
         };
