@@ -1,6 +1,7 @@
 //! The answer of a worker, on its way to the end user.
 
 use core::ops::Range;
+use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use super::backlog::Part;
@@ -304,14 +305,7 @@ impl<'a, F: Front> Pump<'a, F> {
             .allowed
             .map_or(range.length, |most| range.length.min(most));
         if let Err(what) = self.append_file(range.offset, length) {
-            let line = format!("{DAEMON_BAD_FILE}a worker sent a file that cannot be used: {what}");
-            self.front.log(Level::Error, false, line.as_bytes());
-            self.lease = None;
-            if self.front.has_sent() {
-                self.front.abort(&MayBlock::detached());
-                return Err(End::Outcome(outcome::CUT));
-            }
-            return Err(End::Outcome(502));
+            return Err(self.bad_file(&what));
         }
         if let Some(allowed) = &mut self.allowed {
             *allowed -= length;
@@ -323,21 +317,34 @@ impl<'a, F: Front> Pump<'a, F> {
         Ok(())
     }
 
+    /// A file cannot become part of the response.
+    #[cold]
+    pub(super) fn bad_file(&mut self, what: &str) -> End {
+        let line = format!("{DAEMON_BAD_FILE}a worker sent a file that cannot be used: {what}");
+        self.front.log(Level::Error, false, line.as_bytes());
+        self.lease = None;
+        if self.front.has_sent() {
+            self.front.abort(&MayBlock::detached());
+            return End::Outcome(outcome::CUT);
+        }
+        End::Outcome(502)
+    }
+
     fn append_file(&mut self, offset: u64, length: u64) -> Result<(), String> {
         if self.buffers.descriptors.is_empty() {
             return Err("no descriptor came with it".to_owned());
         }
-        let file = self.buffers.descriptors.remove(0);
+        let file = File::from(self.buffers.descriptors.remove(0));
         file::check(&file, offset, length)?;
         if self.output.backlog.is_empty() && self.buffers.pieces.is_empty() {
             return self
                 .front
-                .append_file(file.as_raw_fd(), offset, length)
+                .append_unmapped(file.as_raw_fd(), offset, length)
                 .map_err(|errno| std::io::Error::from_raw_os_error(errno).to_string());
         }
         self.keep();
         self.output.backlog.push(Part::File {
-            descriptor: file,
+            file,
             offset,
             length,
         });

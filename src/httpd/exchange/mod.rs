@@ -91,7 +91,7 @@ impl Exchange for HttpdExchange<'_> {
     }
 
     fn append_file(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
-        self.append_range(fd, offset, length)
+        self.append_range(fd, offset, length, true)
     }
 
     fn send(&self, how: Send, _: &MayBlock) -> Result<(), ClientGone> {

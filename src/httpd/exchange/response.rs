@@ -211,12 +211,20 @@ impl<'r> HttpdExchange<'r> {
         Ok(())
     }
 
-    /// Appends a range of the file `fd`. `Err` is an errno.
-    pub(super) fn append_range(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
+    /// Appends a range of the file `fd`, which may be mapped into memory if `map`. `Err` is an
+    /// errno.
+    pub(super) fn append_range(
+        &self,
+        fd: i32,
+        offset: u64,
+        length: u64,
+        map: bool,
+    ) -> Result<(), i32> {
         let pool = self.request.pool();
         let file = File::open_again(fd, self.sendfile, pool)
             .or_else(|_| File::duplicate(fd, self.sendfile, pool))?;
-        self.brigade().append_file(file, offset, length);
+        let map = map && self.request.maps_files();
+        self.brigade().append_file(file, offset, length, map);
         Ok(())
     }
 }
