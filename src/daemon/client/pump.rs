@@ -16,6 +16,7 @@ use super::upload;
 use super::{file, head};
 use crate::daemon::wire::{FileRange, Header, Kind, Read, Refused, flag, reply};
 use crate::exchange::abi::outcome;
+use crate::exchange::response::ResponseHead;
 use crate::exchange::{Level, MayBlock, Send};
 use crate::httpd::hooks::child::level_of;
 use crate::messages::{DAEMON_BAD_ANSWER, DAEMON_BAD_FILE, DAEMON_CUT};
@@ -92,7 +93,7 @@ impl<'a, F: Front> Pump<'a, F> {
             };
             let done = match step {
                 Step::More => self.more(),
-                Step::Head(range) => self.head(range),
+                Step::Head { header, head } => self.head(header, head),
                 Step::Body {
                     header,
                     bytes,
@@ -153,15 +154,28 @@ impl<'a, F: Front> Pump<'a, F> {
         })
     }
 
-    fn head(&mut self, range: Range<usize>) -> Result<(), End> {
+    fn head(&mut self, header: Header, range: Range<usize>) -> Result<(), End> {
         self.answered = true;
         if self.started {
             return Err(self.lost(Event::Malformed));
         }
         let front = self.front;
+        // A whole response that is handed on in pieces has a length all the same: in one piece,
+        // httpd would have found it.
+        let body = header.length as usize - range.len();
+        let whole = header.has(flag::END) && !header.has(flag::BAD);
+        let known = (whole && body > self.buffers.incoming.arrived()).then_some(body as i64);
         let taken = reply::decode(self.buffers.incoming.bytes(range), |head| {
             head::check(head)?;
-            front.start(head);
+            match known {
+                Some(content_length) if head.content_length < 0 && !is_bodyless(head.status) => {
+                    front.start(&ResponseHead {
+                        content_length,
+                        ..*head
+                    });
+                }
+                _ => front.start(head),
+            }
             Ok::<_, &'static str>((head.status, head.content_length))
         });
         match taken {
@@ -169,7 +183,7 @@ impl<'a, F: Front> Pump<'a, F> {
                 self.started = true;
                 self.allowed = u64::try_from(length).ok();
                 // RFC 9110 section 8.6: these may name the length of a body that they do not have.
-                self.bodyless = matches!(status, 204 | 304) || front.is_head();
+                self.bodyless = is_bodyless(status) || front.is_head();
                 Ok(())
             }
             Ok(Err(what)) => {
@@ -350,4 +364,9 @@ impl<'a, F: Front> Pump<'a, F> {
         });
         Ok(())
     }
+}
+
+/// Whether a response with this status has no body.
+fn is_bodyless(status: u16) -> bool {
+    matches!(status, 204 | 304)
 }

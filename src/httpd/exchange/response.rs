@@ -154,9 +154,12 @@ impl<'r> HttpdExchange<'r> {
     /// Passes what was appended, with what `how` adds.
     pub(super) fn send_appended(&self, how: Send) -> Result<(), ClientGone> {
         let brigade = self.brigade();
-        if self.request.is_head() && (self.sent.get() || how != Send::End) {
+        let in_one = how == Send::End && !self.sent.get() && !self.discarded.get();
+        if self.request.is_head() && !in_one {
             // The head is all that is sent, and a whole response in one piece gives it its length.
             // mod_http2 would now and then send data that follows the head.
+            self.discarded
+                .set(self.discarded.get() || !brigade.is_empty());
             brigade.discard();
         }
         match how {

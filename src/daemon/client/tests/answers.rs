@@ -60,6 +60,27 @@ fn large_bodies_are_whole() {
 }
 
 #[test]
+fn a_whole_response_has_a_length_however_it_arrives() {
+    for (size, flags, status, length) in [
+        (5, flag::END, "200 OK", -1),
+        (500_000, flag::END, "200 OK", 500_000),
+        (500_000, flag::END | flag::BAD, "200 OK", -1),
+        (500_000, 0, "200 OK", -1),
+        (500_000, flag::END, "304 Not Modified", -1),
+    ] {
+        let frame = reply_frame(status, &[], -1, &vec![1; size], flags);
+        let (_, front, _) = answered(FakeFront::default(), move |peer| {
+            peer.send(&frame);
+            if flags & flag::END == 0 {
+                peer.put(Kind::Data, flag::END, 0, b"");
+            }
+        });
+        assert_eq!(front.length.get(), length, "{size} {flags} {status}");
+        assert_eq!(front.data().len(), size);
+    }
+}
+
+#[test]
 fn what_is_to_be_flushed_is_not_kept_back() {
     let (user, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
     let front = FakeFront {

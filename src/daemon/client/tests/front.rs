@@ -59,6 +59,8 @@ pub struct FakeFront {
     pub sent: Cell<bool>,
     pub gone: Cell<bool>,
     pub timeout: Cell<Duration>,
+    /// Content-Length of the response.
+    pub length: Cell<i64>,
 }
 
 impl Default for FakeFront {
@@ -78,6 +80,7 @@ impl Default for FakeFront {
             sent: Cell::default(),
             gone: Cell::default(),
             timeout: Cell::new(Duration::from_secs(20)),
+            length: Cell::new(-1),
         }
     }
 }
@@ -167,6 +170,7 @@ impl Exchange for FakeFront {
     fn start(&self, head: &ResponseHead<'_>) {
         assert!(!self.sent.get(), "a head after data");
         self.note(Seen::Start(head.status));
+        self.length.set(head.content_length);
     }
 
     fn append(&self, data: &[u8]) {
