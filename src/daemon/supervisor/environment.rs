@@ -1,7 +1,8 @@
 //! The environment of workers: httpd's own, the file, the options.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
 
 use crate::daemon::env_file;
 use crate::daemon::group::GroupConfig;
@@ -41,7 +42,7 @@ pub fn of_worker(
         environment.set(&name.into_vec(), &value.into_vec());
     }
     if let Some(file) = &config.env_file {
-        let path = std::ffi::OsStr::from_bytes(file);
+        let path = Path::new(OsStr::from_bytes(file));
         let text = std::fs::read(path)
             .map_err(|error| format!("env-file {} cannot be read: {error}", path.display()))?;
         for line in env_file::lines(&text) {
