@@ -45,7 +45,7 @@ def server(new_httpd):
         httpd.add(f"""
             ServerAdmin admin@example.org
             WSGIPythonPath "{httpd.apps}"
-            WSGIDaemonProcess tests threads=8
+            WSGIDaemonProcess tests threads=8 python-path="{httpd.apps}"
             # The group of the request is chosen by a header, so that all else is the same.
             SetEnvIf X-Group "^daemon$" GROUP=tests
             SetEnvIf X-Group "^embedded$" GROUP=%{{GLOBAL}}
