@@ -58,6 +58,7 @@ unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOption
             let services = Services {
                 log: Box::new(log),
                 is_ending: Box::new(is_ending),
+                replacement: None,
             };
             match runtime::start(options.into(), services) {
                 Ok(()) => 0,

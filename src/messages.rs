@@ -98,6 +98,8 @@ codes! {
     BODY_READ_FAILED = 205;
     /// The response had begun when the application failed; it was cut short.
     RESPONSE_CUT = 206;
+    /// `RequestTimeout` was raised in the request.
+    REQUEST_INTERRUPTED = 207;
 
     // 0300-0329: daemon mode, the client in httpd.
     /// No worker could be reached in time.
@@ -154,6 +156,7 @@ codes! {
     SCRIPT_OUTSIDE = 342;
     /// The connections to a process group are not set up in this process.
     NO_CLIENT = 343;
+
     // 0400-0449: the supervisor of a process group.
     /// The configuration of the group is wrong.
     BAD_GROUP = 400;
@@ -197,6 +200,28 @@ codes! {
     BAD_MESSAGE = 419;
     /// The memory of workers cannot be measured.
     NO_RSS = 420;
+
+    // 0450-0489: the workers of daemon mode.
+    /// A worker cannot begin.
+    WORKER_START_FAILED = 450;
+    /// A user who may not connect has tried to.
+    WORKER_PEER_REFUSED = 451;
+    /// A script of WSGIImportScript could not be loaded.
+    IMPORT_FAILED = 452;
+    /// A message of the supervisor could not be understood.
+    WORKER_CONTROL = 453;
+    /// Bytes that are no request.
+    WORKER_MALFORMED = 454;
+    /// A request of another version of the protocol.
+    WORKER_VERSION = 455;
+    /// No further connection can be accepted.
+    WORKER_NO_DESCRIPTORS = 456;
+    /// The locale is not supported.
+    WORKER_LOCALE = 457;
+    /// The response headers are too large for the wire.
+    WORKER_HEAD_TOO_LARGE = 458;
+    /// A request that runs for long, with the stack of its thread.
+    WORKER_SLOW_REQUEST = 459;
 }
 
 #[cfg(test)]

@@ -33,7 +33,14 @@ pub fn log_exit_failure(py: Attached, exception: &Owned) {
     });
 }
 
-fn lines(py: Attached, code: Code, what: &str, script: &[u8], exception: &Owned) -> Vec<Vec<u8>> {
+/// What is to be logged of an exception: a header line, then the traceback.
+pub fn lines(
+    py: Attached,
+    code: Code,
+    what: &str,
+    script: &[u8],
+    exception: &Owned,
+) -> Vec<Vec<u8>> {
     // SAFETY: a live exception.
     let class = unsafe { type_name(exception.as_ptr()) };
     let mut header = format!("{code}{what}: {class}").into_bytes();
@@ -54,6 +61,13 @@ fn lines(py: Attached, code: Code, what: &str, script: &[u8], exception: &Owned)
         }
     }
     lines
+}
+
+/// Whether an exception is an instance of `mod_wsgi.RequestTimeout`.
+pub fn is_request_timeout(py: Attached, exception: &Owned) -> bool {
+    let class = &py.interpreter().prelude().request_timeout;
+    // SAFETY: live objects of the attached interpreter.
+    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), class.as_ptr()) != 0 }
 }
 
 /// Whether an exception is an instance of `SystemExit`.

@@ -129,6 +129,8 @@ def install(services):
     if services["restrict_signal"]:
         _restrict_signals()
     _extend_path(services["python_path"])
+    if services["working_directory"] is not None:
+        sys.path.insert(0, services["working_directory"])
     for name in ("mod_wsgi", "rwsgi"):
         sys.modules[name] = _server_module(name)
     sys.modules["apache"] = _apache_module()
@@ -139,7 +141,7 @@ def install(services):
 def _server_module(name):
     module = types.ModuleType(name, "The server that runs this application.")
     module.version = native["mod_wsgi_version"] if name == "mod_wsgi" else native["version"]
-    module.process_group = ""
+    module.process_group = native["process_group"]
     module.application_group = None
     module.maximum_processes = native["processes"]
     module.threads_per_process = native["threads"]

@@ -19,11 +19,13 @@ pub struct Prelude {
     namespace: Owned,
     /// `FileWrapper`, the class behind `wsgi.file_wrapper`.
     pub file_wrapper: Owned,
+    /// `RequestTimeout`, the exception that interrupts a request.
+    pub request_timeout: Owned,
 }
 
 impl Prelude {
     /// Compiles and executes the source.
-    pub fn load(_py: Attached) -> Result<Prelude> {
+    pub fn load(py: Attached) -> Result<Prelude> {
         let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|_| Raised)?;
         // SAFETY: C strings; a new dict as globals, with the builtins that code needs.
         unsafe {
@@ -49,16 +51,19 @@ impl Prelude {
                 namespace.as_ptr(),
                 namespace.as_ptr(),
             ))?);
-            let file_wrapper =
-                ffi::PyDict_GetItemString(namespace.as_ptr(), c"FileWrapper".as_ptr());
-            let file_wrapper = if file_wrapper.is_null() {
-                return Err(Raised);
-            } else {
-                Owned::from_borrowed(_py, file_wrapper)
+            let item = |name: &CStr| {
+                let found = ffi::PyDict_GetItemString(namespace.as_ptr(), name.as_ptr());
+                if found.is_null() {
+                    return Err(Raised);
+                }
+                Ok(Owned::from_borrowed(py, found))
             };
+            let file_wrapper = item(c"FileWrapper")?;
+            let request_timeout = item(c"RequestTimeout")?;
             Ok(Prelude {
                 namespace,
                 file_wrapper,
+                request_timeout,
             })
         }
     }
@@ -127,6 +132,13 @@ impl Prelude {
         )?;
         put(c"server_built", object::latin1(py, &options.server_built)?)?;
         put(c"mpm_name", object::latin1(py, &options.mpm_name)?)?;
+        let process_group = options.process_group.as_deref().unwrap_or_default();
+        put(c"process_group", object::latin1(py, process_group)?)?;
+        let directory = match &options.working_directory {
+            Some(directory) => object::file_system_text(py, directory)?,
+            None => Owned::none(py),
+        };
+        put(c"working_directory", directory)?;
         // SAFETY: a new list, to which live objects are appended.
         unsafe {
             let path = Owned::from_new(ffi::PyList_New(0))?;

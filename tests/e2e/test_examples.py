@@ -35,7 +35,7 @@ def adapted(example, server) -> str:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_accepted(example):
-    with Httpd() as server:
+    with Httpd(modules=["alias"]) as server:
         for script in re.findall(r"/srv/(\S+\.py)", example.read_text()):
             server.write(f"srv/{script}", SITE)
         server.add(adapted(example, server))
@@ -44,7 +44,7 @@ def test_accepted(example):
 
 
 def test_serves():
-    with Httpd() as server:
+    with Httpd(modules=["alias"]) as server:
         server.vhost_log("mysite-error.log")
         server.write("srv/mysite/config/wsgi.py", SITE)
         server.write("srv/mysite/static/a.txt", "static")

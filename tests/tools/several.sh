@@ -1,6 +1,6 @@
 #!/bin/bash
-# several.sh: build/several, a module directory with gateways for PYTHON and for the oldest and the
-# newest other version found here: what the test of several Pythons in one httpd takes.
+# several.sh: gateways for the oldest and the newest Python found here besides PYTHON, in
+# build/several/rwsgi: what the test of several Pythons in one httpd takes.
 set -eu
 
 directory=build/several
@@ -23,9 +23,6 @@ if [ ${#others[@]} -gt 2 ]; then
 fi
 
 rm -rf "$directory"
-tests/tools/replace.sh build/mod_rwsgi.so "$directory/mod_rwsgi.so"
-tests/tools/replace.sh build/rwsgi/rwsgi-daemon "$directory/rwsgi/rwsgi-daemon" 755
-tests/tools/gateway.sh "$PYTHON" default "$directory/rwsgi"
 for python in ${others[@]+"${others[@]}"}; do
     tests/tools/gateway.sh "$(tests/tools/copy_python.sh "$python")" "" "$directory/rwsgi"
 done

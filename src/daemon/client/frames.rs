@@ -226,3 +226,202 @@ fn check(header: Header) -> Result<(), Malformed> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::wire::{FileRange, Read, flag};
+    use crate::exchange::response::ResponseHead;
+    use crate::exchange::{Pair, Slice};
+
+    /// What a stream of frames says, however it was cut into pieces.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Said {
+        Head(Vec<u8>),
+        /// All body bytes of one frame, and its header.
+        Body(Header, Vec<u8>),
+        Frame(Header, Vec<u8>),
+        Malformed,
+    }
+
+    /// Receives `stream` in pieces of the lengths that `next` gives.
+    fn read(stream: &[u8], mut next: impl FnMut() -> usize) -> (Vec<Said>, bool) {
+        let mut incoming = Incoming::default();
+        let mut said = Vec::new();
+        let mut body = Vec::new();
+        let mut rest = stream;
+        loop {
+            match incoming.step() {
+                Err(Malformed) => {
+                    said.push(Said::Malformed);
+                    return (said, false);
+                }
+                Ok(Step::Head(range)) => said.push(Said::Head(incoming.bytes(range).to_vec())),
+                Ok(Step::Body {
+                    header,
+                    bytes,
+                    done,
+                }) => {
+                    body.extend_from_slice(incoming.bytes(bytes));
+                    if done {
+                        said.push(Said::Body(header, core::mem::take(&mut body)));
+                    }
+                }
+                Ok(Step::Frame { header, payload }) => {
+                    said.push(Said::Frame(header, incoming.bytes(payload).to_vec()));
+                }
+                Ok(Step::More) if rest.is_empty() => {
+                    return (said, incoming.is_between_frames());
+                }
+                Ok(Step::More) => {
+                    if incoming.room() == 0 {
+                        incoming.make_room();
+                    }
+                    let count = next().clamp(1, rest.len().min(incoming.room()));
+                    let (now, later) = rest.split_at(count);
+                    incoming.memory().extend_from_slice(now);
+                    rest = later;
+                }
+            }
+        }
+    }
+
+    fn put(header: Header, payload: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&header.encode());
+        out.extend_from_slice(payload);
+    }
+
+    fn stream() -> Vec<u8> {
+        let fields = [Pair {
+            name: "X-Field".into(),
+            value: "value".into(),
+        }; 70];
+        let head = ResponseHead {
+            status: 200,
+            status_line: "200 OK".into(),
+            headers: Slice::new(&fields),
+            content_length: 12,
+        };
+        let mut all = Vec::new();
+        for body in [&b""[..], b"body bytes", &[7; 100_000]] {
+            let mut frame = Vec::new();
+            reply::encode(&head, &mut frame).unwrap();
+            frame.extend_from_slice(body);
+            reply::finish(&mut frame, 0, flag::FLUSH, 3);
+            all.extend_from_slice(&frame);
+            let line = vec![b'x'; body.len() / 3];
+            let log = Header {
+                aux: 6,
+                ..Header::new(Kind::Log, line.len() as u32)
+            };
+            put(log, &line, &mut all);
+            let read = Read {
+                wanted: 1,
+                limit: 9,
+            };
+            all.extend_from_slice(&read.encode());
+            put(Header::new(Kind::Data, body.len() as u32), body, &mut all);
+            let range = FileRange {
+                offset: 1,
+                length: 2,
+            };
+            all.extend_from_slice(&range.encode(flag::END, 1));
+            put(Header::new(Kind::GoAway, 0), b"", &mut all);
+        }
+        all
+    }
+
+    /// Numbers that look random.
+    fn random(state: &mut u64) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 20) as usize
+    }
+
+    #[test]
+    fn any_split_says_the_same() {
+        let stream = stream();
+        let (whole, ended) = read(&stream, || usize::MAX);
+        assert!(ended);
+        assert_eq!(whole.len(), 3 * 7);
+        let (bytewise, _) = read(&stream, || 1);
+        assert_eq!(bytewise, whole);
+        let mut state = 0x2545_f491_4f6c_dd1d;
+        for largest in [2, 9, 100, 5_000, 60_000, 200_000] {
+            for _ in 0..50 {
+                let (split, ended) = read(&stream, || random(&mut state) % largest);
+                assert!(ended);
+                assert!(split == whole, "pieces up to {largest}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_frame_is_told_from_its_middle() {
+        let stream = stream();
+        let mut ends = 0;
+        for length in 0..3_000 {
+            let (_, ended) = read(&stream[..length], || usize::MAX);
+            ends += usize::from(ended);
+        }
+        // The start, and the frames of the first round and the head of the second.
+        assert!((7..=14).contains(&ends), "{ends}");
+    }
+
+    #[test]
+    fn damaged_streams_give_no_panic_and_the_same_for_any_split() {
+        let good = &stream()[..4_000];
+        let mut state = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..3_000 {
+            let mut bytes = good.to_vec();
+            for _ in 0..3 {
+                let at = random(&mut state) % bytes.len();
+                bytes[at] = random(&mut state) as u8;
+            }
+            let (whole, _) = read(&bytes, || usize::MAX);
+            let (split, _) = read(&bytes, || random(&mut state) % 40);
+            assert_eq!(split, whole);
+        }
+    }
+
+    #[test]
+    fn what_no_worker_sends_is_refused() {
+        for kind in [Kind::Request, Kind::Body, Kind::BodyFailed] {
+            let (said, _) = read(&Header::new(kind, 0).encode(), || usize::MAX);
+            assert_eq!(said, [Said::Malformed]);
+        }
+        let long = Header::new(Kind::Log, LARGEST_KEPT as u32 + 1);
+        let (said, _) = read(&long.encode(), || usize::MAX);
+        assert_eq!(said, [Said::Malformed]);
+    }
+
+    #[test]
+    fn a_reply_too_short_for_its_head_is_refused() {
+        let mut frame = Vec::new();
+        put(Header::new(Kind::Reply, 5), &[0; 5], &mut frame);
+        let (said, _) = read(&frame, || 1);
+        assert_eq!(said, [Said::Malformed]);
+    }
+
+    #[test]
+    fn replaced_memory_keeps_what_was_lent() {
+        let mut incoming = Incoming::default();
+        incoming.make_room();
+        let mut frame = Vec::new();
+        put(Header::new(Kind::Data, 4), b"abcd", &mut frame);
+        frame.extend_from_slice(&frame.clone()[..5]);
+        incoming.memory().extend_from_slice(&frame);
+        let Ok(Step::Body { bytes, .. }) = incoming.step() else {
+            panic!("no body");
+        };
+        assert_eq!(incoming.step(), Ok(Step::More));
+        let old = incoming.replace(Vec::with_capacity(ROOM));
+        assert_eq!(&old[bytes], b"abcd");
+        incoming.memory().extend_from_slice(&frame[5..12]);
+        let Ok(Step::Body { bytes, done, .. }) = incoming.step() else {
+            panic!("no body");
+        };
+        assert_eq!((incoming.bytes(bytes), done), (&b"abcd"[..], true));
+    }
+}

@@ -31,6 +31,9 @@ pub mod pump;
 pub mod retry;
 pub mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use forward::Call;
 pub use front::Front;
 pub use pools::Pools;

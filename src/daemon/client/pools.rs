@@ -92,6 +92,12 @@ impl Pools {
         &self.settings
     }
 
+    /// How many connections of `slot` are idle.
+    #[cfg(test)]
+    pub fn idle(&self, slot: usize) -> usize {
+        self.slots[slot].idle().len()
+    }
+
     fn now(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
@@ -278,7 +284,8 @@ fn random() -> u32 {
         let mut x = state.get();
         if x == 0 {
             // Where the thread's memory lies is as good as any.
-            x = (core::ptr::from_ref(state) as usize as u32 >> 4) | 1;
+            let place = core::ptr::from_ref(state) as usize >> 4;
+            x = (place as u32).wrapping_mul(0x9e37_79b9) | 1;
         }
         x ^= x << 13;
         x ^= x >> 17;

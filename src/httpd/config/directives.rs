@@ -62,7 +62,7 @@ pub struct Target<'c> {
 
 impl<'c> Target<'c> {
     /// The name of the directive.
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.directive.name.to_str().unwrap_or("the directive")
     }
 
@@ -81,7 +81,7 @@ impl<'c> Target<'c> {
     }
 
     /// The name of a group as it is kept: the commonest form needs no expansion then.
-    fn group(&self, name: PoolStr) -> PoolStr {
+    pub fn group(&self, name: PoolStr) -> PoolStr {
         match expand::parse(name.bytes()) {
             expand::Form::Global => self.command.pool().copy(b""),
             _ => name,
@@ -98,6 +98,15 @@ impl<'c> Target<'c> {
         let main = Server::main().and_then(ServerConfig::of_mut);
         let main = main.ok_or_else(|| format!("{} cannot be used here", self.name()))?;
         Ok(main.globals_mut().groups_or_new(self.command.pool()))
+    }
+
+    /// The main interpreter is kept for the application group `""` where `name` is that, or may
+    /// turn out to be.
+    pub fn note_application_group(&self, name: &PoolStr) -> Result<(), String> {
+        if expand::may_be_global(name.bytes()) {
+            self.server()?.names_main_group = true;
+        }
+        Ok(())
     }
 
     /// A path, relative to `ServerRoot`.
@@ -204,6 +213,9 @@ directives! {
     c"WSGIDaemonProcess" Server
         c"NAME [option=value ...]: declares a process group"
         => Arguments::Raw(daemon::directives::daemon_process);
+    c"WSGIImportScript" Server
+        c"SCRIPT process-group=NAME application-group=NAME: loads a script when a process starts"
+        => Arguments::Raw(daemon::directives::import_script);
     c"WSGISocketPrefix" Global
         c"what the paths of the sockets of process groups begin with"
         => Arguments::One(daemon::directives::socket_prefix);
@@ -252,9 +264,7 @@ directives! {
 }
 
 fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
-    if expand::may_be_global(word.bytes()) {
-        target.server()?.names_main_group = true;
-    }
+    target.note_application_group(&word)?;
     let name = target.group(word);
     target.settings()?.application_group = Some(name);
     Ok(())
@@ -343,14 +353,11 @@ fn add_alias(
     while let Some(option) = words.next_option() {
         set_option(target, &mut alias, option)?;
     }
-    let server = target.server()?;
-    if alias
-        .application_group
-        .is_some_and(|group| expand::may_be_global(group.bytes()))
-    {
-        server.names_main_group = true;
+    daemon::directives::import_alias(target, &alias)?;
+    if let Some(group) = &alias.application_group {
+        target.note_application_group(group)?;
     }
-    server.aliases.push(alias);
+    target.server()?.aliases.push(alias);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! * [`options`], [`values`], [`accounts`]: the options of `WSGIDaemonProcess`.
 //! * [`directives`]: the directives about process groups.
 //! * [`group`]: the groups of a configuration.
+//! * [`places`]: the directories and files that the options name.
 //! * [`identity`]: who a group runs as.
 //! * [`start`]: from the configuration to running supervisors.
 //! * [`socket`]: the listening sockets.
@@ -16,6 +17,7 @@ pub mod generation;
 pub mod group;
 pub mod identity;
 pub mod options;
+pub mod places;
 pub mod route;
 pub mod socket;
 pub mod spawn;

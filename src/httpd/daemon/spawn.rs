@@ -396,6 +396,20 @@ unsafe fn close_on_exec_from(first: c_int) -> bool {
 
 /// What the child says; `None` if it has been exec'd.
 fn read_report(report: &OwnedFd) -> Option<(&'static str, io::Error)> {
+    match read_words(report)? {
+        Ok([step, error]) => {
+            let step = usize::try_from(step)
+                .ok()
+                .and_then(|index| STEPS.get(index).copied())
+                .unwrap_or("an unknown step");
+            Some((step, io::Error::from_raw_os_error(error)))
+        }
+        Err(error) => Some(("reading the child's report", error)),
+    }
+}
+
+/// Two numbers from a child; `None` if it has closed the pipe without a word.
+fn read_words(report: &OwnedFd) -> Option<io::Result<[c_int; 2]>> {
     let mut words: [c_int; 2] = [0; 2];
     let wanted = size_of_val(&words);
     loop {
@@ -403,20 +417,209 @@ fn read_report(report: &OwnedFd) -> Option<(&'static str, io::Error)> {
         let count = unsafe { libc::read(report.as_raw_fd(), words.as_mut_ptr().cast(), wanted) };
         match usize::try_from(count) {
             Ok(0) => return None,
-            Ok(count) if count == wanted => {
-                let step = usize::try_from(words[0])
-                    .ok()
-                    .and_then(|index| STEPS.get(index).copied())
-                    .unwrap_or("an unknown step");
-                return Some((step, io::Error::from_raw_os_error(words[1])));
-            }
-            Ok(_) => return Some(("the report", io::Error::from_raw_os_error(libc::EIO))),
+            Ok(count) if count == wanted => return Some(Ok(words)),
+            Ok(_) => return Some(Err(io::Error::from_raw_os_error(libc::EIO))),
             Err(_) => {
                 let error = io::Error::last_os_error();
                 if error.kind() != io::ErrorKind::Interrupted {
-                    return Some(("the report", error));
+                    return Some(Err(error));
                 }
             }
         }
+    }
+}
+
+/// What a file or directory is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// As a program.
+    Execute,
+    /// To be read.
+    Read,
+    /// As working directory.
+    Enter,
+    /// As a directory whose files are looked for.
+    List,
+}
+
+impl Use {
+    fn mode(self) -> c_int {
+        match self {
+            Use::Execute | Use::Enter => libc::X_OK,
+            Use::Read => libc::R_OK,
+            Use::List => libc::R_OK | libc::X_OK,
+        }
+    }
+
+    /// For messages.
+    pub fn participle(self) -> &'static str {
+        match self {
+            Use::Execute => "executed",
+            Use::Read => "read",
+            Use::Enter => "entered",
+            Use::List => "listed",
+        }
+    }
+}
+
+/// What an identity cannot do.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Which of the files; past their end: the identity itself cannot be taken on.
+    pub index: usize,
+    /// The system's reason.
+    pub error: io::Error,
+}
+
+/// Tries out, in a child process that takes on `identity` and `chroot`, whether files can be used.
+///
+/// # Errors
+/// The first that cannot.
+pub fn try_out(
+    identity: Option<&Identity>,
+    chroot: Option<&CStr>,
+    files: &[(CString, Use)],
+) -> Result<(), Refusal> {
+    let refused = |index, error| Err(Refusal { index, error });
+    let (report, reporter) = match pipe() {
+        Ok(ends) => ends,
+        Err(error) => return refused(usize::MAX, error),
+    };
+    // SAFETY: the child only makes system calls and ends in _exit.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return refused(usize::MAX, io::Error::last_os_error());
+    }
+    if pid == 0 {
+        // SAFETY: as above.
+        unsafe {
+            reset_signals();
+            let failed = match drop_privileges(chroot, identity) {
+                Err(_) => Some(c_int::MAX),
+                Ok(()) => files
+                    .iter()
+                    .position(|(file, way)| {
+                        let flags = libc::AT_EACCESS;
+                        libc::faccessat(libc::AT_FDCWD, file.as_ptr(), way.mode(), flags) != 0
+                    })
+                    .map(|index| index as c_int),
+            };
+            if let Some(index) = failed {
+                let words = [index, *libc::__errno_location()];
+                let words: *const [c_int; 2] = &words;
+                let size = size_of::<[c_int; 2]>();
+                let _ = libc::write(reporter.as_raw_fd(), words.cast(), size);
+            }
+            libc::_exit(0);
+        }
+    }
+    drop(reporter);
+    let words = read_words(&report);
+    // SAFETY: our own child, which ends by itself.
+    unsafe { libc::waitpid(pid, core::ptr::null_mut(), 0) };
+    match words {
+        None => Ok(()),
+        Some(Ok([index, error])) => refused(
+            usize::try_from(index).unwrap_or(usize::MAX),
+            io::Error::from_raw_os_error(error),
+        ),
+        Some(Err(error)) => refused(usize::MAX, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_follow_the_configuration() {
+        assert_eq!(numbers(2), (vec![4, 5], 6));
+        assert_eq!(numbers(0), (vec![], 4));
+    }
+
+    #[test]
+    fn a_memory_file_cannot_be_changed() {
+        let fd = sealed(b"name=x\n").unwrap();
+        let mut file = std::fs::File::from(fd);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert_eq!(text, "name=x\n");
+        assert!(std::io::Write::write(&mut file, b"x").is_err());
+        assert!(file.set_len(0).is_err());
+    }
+
+    #[test]
+    fn uses_are_tried_out() {
+        let file = |path: &str, way| (CString::new(path).unwrap(), way);
+        let files = [file("/bin/sh", Use::Execute), file("/", Use::List)];
+        assert!(try_out(None, None, &files).is_ok());
+        let absent = [file("/", Use::Enter), file("/does/not/exist", Use::Read)];
+        let refusal = try_out(None, None, &absent).unwrap_err();
+        assert_eq!(refusal.index, 1);
+        assert_eq!(refusal.error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_supervisor_gets_what_it_needs_and_nothing_else() {
+        let root = std::env::temp_dir().join(format!("rwsgi-spawn-{}", std::process::id()));
+        let log = std::fs::File::create(&root).unwrap();
+        let (lifeline, _write) = pipe().unwrap();
+        let (listener, _other) = pipe().unwrap();
+        // The shell looks at its own descriptors and shows its configuration.
+        let script = "ls /proc/self/fd | tr '\\n' ' '; cat <&3; cat <&5; umask; pwd; echo $A";
+        let recipe = Recipe {
+            program: std::fs::File::open("/bin/sh").unwrap().into(),
+            arguments: ["name", "-c", script]
+                .map(|text| CString::new(text).unwrap())
+                .into(),
+            environment: ["A=b", "PATH=/usr/bin:/bin"]
+                .map(|text| CString::new(text).unwrap())
+                .into(),
+            identity: None,
+            chroot: None,
+            home: Some(CString::new("/usr").unwrap()),
+            umask: Some(0o027),
+            priority: None,
+            log: log.into(),
+            listeners: vec![listener],
+            lifeline,
+        };
+        drop(_write);
+        let pid = recipe.start(b"text").unwrap();
+        let mut status = 0;
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(pid, &mut status, 0) };
+        assert_eq!(status, 0);
+        let said = std::fs::read_to_string(&root).unwrap();
+        std::fs::remove_file(&root).unwrap();
+        // 0 to 2, configuration, listener, lifeline, and the directory that ls itself reads.
+        assert_eq!(said, "0 1 2 3 4 5 6 text0027\n/usr\nb\n");
+    }
+
+    #[test]
+    fn failures_in_the_child_are_reported() {
+        let (lifeline, _write) = pipe().unwrap();
+        let recipe = Recipe {
+            // No program: a file that nobody may execute.
+            program: std::fs::File::open("/etc/passwd").unwrap().into(),
+            arguments: vec![c"x".to_owned()],
+            environment: Vec::new(),
+            identity: None,
+            chroot: None,
+            home: None,
+            umask: None,
+            priority: None,
+            log: std::fs::File::open("/dev/null").unwrap().into(),
+            listeners: Vec::new(),
+            lifeline,
+        };
+        let failure = recipe.start(b"").unwrap_err();
+        assert_eq!(failure.step, "execveat");
+        assert_eq!(failure.error.kind(), io::ErrorKind::PermissionDenied);
+        let elsewhere = Recipe {
+            home: Some(c"/does/not/exist".to_owned()),
+            ..recipe
+        };
+        assert_eq!(elsewhere.start(b"").unwrap_err().step, "chdir (home)");
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::group::{Group, Groups};
 use super::identity::{self, Identity};
 use super::socket::{self, Naming};
-use super::{generation, spawn};
+use super::{generation, places, route, spawn};
+use crate::daemon::control::Script;
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::exchange::abi::HashSeed;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub python: PathBuf,
     /// The directory of the gateways.
     pub gateways: PathBuf,
+    /// The working directory; `None`: httpd's.
+    pub home: Option<PathBuf>,
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -85,6 +88,7 @@ fn plan(group: &Group, module: &Path, home: Option<&Path>, prefix: &[u8]) -> Res
     let options = &group.options;
     let identity = identity::of(options)?;
     socket::check_length(prefix, group.index, slots(&options.worker))?;
+    let root = path(group.root());
     let own = options.python_home.as_deref().map(path);
     let configured = match (&own, home) {
         (Some(directory), _) => Some(Configured {
@@ -97,7 +101,7 @@ fn plan(group: &Group, module: &Path, home: Option<&Path>, prefix: &[u8]) -> Res
         }),
         (None, None) => None,
     };
-    let interpreter = choose::interpreter(module, configured)
+    let interpreter = choose::interpreter(module, configured, &root)
         .map_err(|failure| format!("{}{}", failure.code, failure.message))?;
     let program = interpreter.gateways.join(PROGRAM);
     if !program.is_file() {
@@ -106,11 +110,30 @@ fn plan(group: &Group, module: &Path, home: Option<&Path>, prefix: &[u8]) -> Res
             program.display()
         ));
     }
-    Ok(Plan {
+    let plan = Plan {
+        home: home_of(group, &identity),
         identity,
         python: interpreter.program,
         gateways: interpreter.gateways,
-    })
+    };
+    places::try_out(
+        options,
+        &plan.identity,
+        plan.home.as_deref(),
+        &plan.python,
+        &plan.gateways,
+    )?;
+    Ok(plan)
+}
+
+/// The working directory: what is configured, else the user's own where that is not httpd's.
+fn home_of(group: &Group, identity: &Identity) -> Option<PathBuf> {
+    if let Some(home) = &group.options.worker.home {
+        return Some(path(home));
+    }
+    let user = &identity.user;
+    let other = identity::is_root() && user.uid != mpm::child_identity().0;
+    (other && !user.home.is_empty()).then(|| path(&user.home))
 }
 
 /// How many sockets a group has: a service script has none.
@@ -191,7 +214,12 @@ impl Shared {
             restrict_stdout: globals.restrict_stdout.unwrap_or(false) && !single,
             restrict_signal: globals.restrict_signal.unwrap_or(true),
             reserve_main: globals.reserve_main,
-            request_permits: globals.request_permits.unwrap_or(4),
+            // Here 0 is no special number.
+            request_permits: match globals.request_permits {
+                None => GroupConfig::default().request_permits,
+                Some(0) => u32::MAX,
+                Some(permits) => permits,
+            },
             server_version: mpm::version().to_vec(),
             server_description: mpm::description().to_vec(),
             server_built: mpm::built().to_vec(),
@@ -213,7 +241,13 @@ impl Shared {
             0 => u32::try_from(server.timeout_us() / 1_000_000).unwrap_or(300),
             seconds => seconds,
         };
+        let root = group.root();
+        let imports = own.imports.iter().map(|script| Script {
+            application_group: script.application_group.clone(),
+            path: route::within(root, &script.path).to_vec(),
+        });
         GroupConfig {
+            imports: imports.collect(),
             python: plan.python.as_os_str().as_bytes().to_vec(),
             gateway_directory: plan.gateways.as_os_str().as_bytes().to_vec(),
             peer_uid: Some(peer),
@@ -296,7 +330,10 @@ fn start(
         environment: environment(&plan.identity, root),
         identity: root.then(|| plan.identity.clone()),
         chroot: group.options.chroot.as_deref().map(|root| text(&[root])),
-        home: home(group, &plan, root),
+        home: plan
+            .home
+            .as_deref()
+            .map(|home| text(&[home.as_os_str().as_bytes()])),
         umask: group.options.umask,
         priority: group.options.cpu_priority,
         log: log_of(group, main).map_err(|error| failed("the error log", error))?,
@@ -319,16 +356,6 @@ fn text(pieces: &[&[u8]]) -> CString {
     let mut bytes = pieces.concat();
     bytes.retain(|byte| *byte != 0);
     CString::new(bytes).unwrap_or_default()
-}
-
-/// The working directory: what is configured, else the user's own where that is not httpd's.
-fn home(group: &Group, plan: &Plan, root: bool) -> Option<CString> {
-    if let Some(home) = &group.options.worker.home {
-        return Some(text(&[home]));
-    }
-    let user = &plan.identity.user;
-    let other = root && user.uid != mpm::child_identity().0;
-    (other && !user.home.is_empty()).then(|| text(&[&user.home]))
 }
 
 /// httpd's environment, with the names and the home of another user put right.

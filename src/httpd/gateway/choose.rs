@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::directory::Installed;
-use super::home::Home;
+use super::home::{Home, Links};
 use super::record::{Minor, Record};
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
@@ -54,19 +54,43 @@ pub struct Configured<'a> {
 }
 
 /// Chooses the interpreter of a process group, which need not have a shared library. Nothing is
-/// executed.
-pub fn interpreter(module: &Path, home: Option<Configured<'_>>) -> Result<Interpreter, Failure> {
+/// executed. All paths of the result are seen from `root`, the group's root directory; empty is the
+/// system's own.
+pub fn interpreter(
+    module: &Path,
+    home: Option<Configured<'_>>,
+    root: &Path,
+) -> Result<Interpreter, Failure> {
     let installed = installed(module)?;
+    let outside = |path: &Path| match path.strip_prefix("/") {
+        Ok(rest) if root.is_absolute() => root.join(rest),
+        _ => path.to_owned(),
+    };
+    let links = if root.is_absolute() {
+        Links::Foreign
+    } else {
+        Links::Own
+    };
     let (record, program) = match home {
         None => {
             let record = default(&installed)?;
             (record, record.executable.clone())
         }
         Some(home) => {
-            let (record, program, _) = for_home(&installed, home)?;
+            let directory = &outside(home.directory);
+            let what = home.what;
+            let (record, program, _) = for_home(&installed, Configured { what, directory }, links)?;
             // `for_home` always names one.
-            (record, program.unwrap_or_else(|| record.executable.clone()))
+            let program = program.unwrap_or_else(|| record.executable.clone());
+            let inside = program
+                .strip_prefix(directory)
+                .map_or(program.clone(), |rest| home.directory.join(rest));
+            (record, inside)
         }
+    };
+    let exists = |path: &Path| {
+        let seen = outside(path);
+        seen.exists() || links == Links::Foreign && seen.is_symlink()
     };
     let gateway = record.file(&installed.directory);
     let fail = |code, message| Err(Failure { code, message });
@@ -76,7 +100,7 @@ pub fn interpreter(module: &Path, home: Option<Configured<'_>>) -> Result<Interp
             format!("the gateway {} is missing", gateway.display()),
         );
     }
-    if !program.exists() {
+    if !exists(&program) {
         let (code, message) = match home {
             Some(home) => (
                 BAD_PYTHON_HOME,
@@ -85,6 +109,15 @@ pub fn interpreter(module: &Path, home: Option<Configured<'_>>) -> Result<Interp
                     home.what,
                     home.directory.display(),
                     program.display()
+                ),
+            ),
+            None if root.is_absolute() => (
+                NO_GATEWAY,
+                format!(
+                    "{}, the Python of the default gateway, does not exist within the root \
+                     directory {}",
+                    program.display(),
+                    root.display()
                 ),
             ),
             None => (
@@ -97,6 +130,17 @@ pub fn interpreter(module: &Path, home: Option<Configured<'_>>) -> Result<Interp
             ),
         };
         return fail(code, message);
+    }
+    if !outside(&installed.directory).is_dir() {
+        return fail(
+            NO_GATEWAY_DIRECTORY,
+            format!(
+                "the directory of gateways {} does not exist within the root directory {}; make it \
+                 visible there with 'mount --bind', or copy it",
+                installed.directory.display(),
+                root.display()
+            ),
+        );
     }
     Ok(Interpreter {
         program,
@@ -122,7 +166,7 @@ pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
         }
         Some(directory) => {
             let what = "WSGIPythonHome";
-            for_home(&installed, Configured { what, directory })?
+            for_home(&installed, Configured { what, directory }, Links::Own)?
         }
     };
     finish(
@@ -182,9 +226,10 @@ type ForHome<'i> = (&'i Record, Option<PathBuf>, Option<PathBuf>);
 fn for_home<'i>(
     installed: &'i Installed,
     configured: Configured<'_>,
+    links: Links,
 ) -> Result<ForHome<'i>, Failure> {
     let directory = configured.directory;
-    let examined = super::home::examine(directory).map_err(|refusal| Failure {
+    let examined = super::home::examine(directory, links).map_err(|refusal| Failure {
         code: BAD_PYTHON_HOME,
         message: format!("{} {} {refusal}", configured.what, directory.display()),
     })?;
@@ -389,6 +434,67 @@ mod tests {
         let found = tree.choose(Some(&prefix)).unwrap();
         assert_eq!(found.record.minor, Minor(3, 11));
         assert_eq!(found.home.as_deref(), Some(prefix.as_path()));
+    }
+
+    #[test]
+    fn processes_of_their_own_need_no_shared_library() {
+        let tree = Tree::new("interpreter");
+        tree.gateway("312", "3.12.1", "");
+        let module = tree.0.join("mod_rwsgi.so");
+        let at = |directory: &Path| {
+            interpreter(
+                &module,
+                Some(Configured {
+                    what: "python-home",
+                    directory,
+                }),
+                Path::new(""),
+            )
+        };
+        let venv = tree.venv("3.12.7");
+        let found = at(&venv).unwrap();
+        assert_eq!(found.program, venv.join("bin/python"));
+        assert_eq!(found.gateways, tree.0.join("rwsgi"));
+        // The record names an executable that is not there.
+        let failure = interpreter(&module, None, Path::new("")).unwrap_err();
+        assert!(failure.message.contains("/p/x"), "{}", failure.message);
+        let failure = at(&tree.venv("3.8.1")).unwrap_err();
+        assert_eq!(failure.code, NO_GATEWAY);
+        for part in ["python-home", "Python 3.8", "installed: 3.12", "python3.8"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+        let prefix = tree.0.join("prefix");
+        fs::create_dir_all(prefix.join("lib/python3.12")).unwrap();
+        fs::write(prefix.join("lib/python3.12/os.py"), "").unwrap();
+        let failure = at(&prefix).unwrap_err();
+        assert_eq!(failure.code, BAD_PYTHON_HOME);
+        fs::create_dir_all(prefix.join("bin")).unwrap();
+        fs::write(prefix.join("bin/python3.12"), "").unwrap();
+        assert_eq!(at(&prefix).unwrap().program, prefix.join("bin/python3.12"));
+    }
+
+    #[test]
+    fn a_root_directory_is_taken_into_account() {
+        let tree = Tree::new("chroot");
+        tree.gateway("312", "3.12.1", "");
+        let module = tree.0.join("mod_rwsgi.so");
+        let root = tree.0.join("jail");
+        let venv = root.join("srv/venv");
+        fs::create_dir_all(venv.join("bin")).unwrap();
+        std::os::unix::fs::symlink("/only/inside", venv.join("bin/python")).unwrap();
+        fs::write(venv.join("pyvenv.cfg"), "version = 3.12.1\n").unwrap();
+        let directory = Path::new("/srv/venv");
+        let home = Some(Configured {
+            what: "python-home",
+            directory,
+        });
+        let failure = interpreter(&module, home, &root).unwrap_err();
+        assert_eq!(failure.code, NO_GATEWAY_DIRECTORY);
+        let gateways = tree.0.join("rwsgi");
+        fs::create_dir_all(root.join(gateways.strip_prefix("/").unwrap())).unwrap();
+        let found = interpreter(&module, home, &root).unwrap();
+        assert_eq!(found.program, Path::new("/srv/venv/bin/python"));
+        assert_eq!(found.gateways, gateways);
     }
 
     #[test]
