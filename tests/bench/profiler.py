@@ -56,7 +56,8 @@ class Profile:
     def tree(
         self, starts: tuple[str, ...], share: float
     ) -> list[tuple[int, Function, float, float]]:
-        """The calls below functions with one of these ends of names as (depth, function, calls, cost), down to `share` of all.
+        """The calls below the functions whose names end so, as (depth, function, calls, cost), down
+        to `share` of all.
 
         Callgrind knows who calls whom, not through whom: the cost of a function with several
         callers is divided among them in proportion, so deep lines are estimates.
