@@ -228,6 +228,13 @@ impl<'a, F: Front> Pump<'a, F> {
         if header.has(flag::BAD) || (missing > 0 && !self.bodyless) {
             return self.cut(header, missing);
         }
+        if self.output.flush && !self.front.has_sent() {
+            // The application wanted its beginning sent before its end was known: a length that
+            // depends on how fast the frames came would be of no use to anybody.
+            if let Err(end) = self.pass_all(Send::Keep) {
+                return end;
+            }
+        }
         match self.pass_all(Send::End) {
             Ok(()) => End::Outcome(outcome::DONE),
             Err(end) => end,
