@@ -101,6 +101,106 @@ codes! {
     /// `RequestTimeout` was raised in the request.
     REQUEST_INTERRUPTED = 207;
 
+    // 0300-0329: daemon mode, the client in httpd.
+    /// No worker could be reached in time.
+    DAEMON_UNAVAILABLE = 300;
+    /// The request waited longer than queue-timeout.
+    DAEMON_QUEUE_TIMEOUT = 301;
+    /// No answer within socket-timeout.
+    DAEMON_TIMEOUT = 302;
+    /// The worker ended while it had the request.
+    DAEMON_DIED = 303;
+    /// A response that had begun was cut short.
+    DAEMON_CUT = 304;
+    /// Module and worker are of different builds.
+    DAEMON_VERSION = 305;
+    /// What the worker sent is no valid answer.
+    DAEMON_BAD_ANSWER = 306;
+    /// The head of the request is too large for the wire.
+    DAEMON_REQUEST_TOO_LARGE = 307;
+    /// The worker does not accept requests of this user.
+    DAEMON_FORBIDDEN = 308;
+    /// Fresh connections broke again and again before the request was started.
+    DAEMON_NOT_SERVED = 309;
+    /// The system refused a connection.
+    DAEMON_CONNECT_FAILED = 310;
+    /// A file that the worker sent for the response cannot be used.
+    DAEMON_BAD_FILE = 311;
+
+    // 0330-0369: process groups, on the httpd side.
+    /// A process group cannot be started as it is configured.
+    BAD_PROCESS_GROUP = 330;
+    /// The program rwsgi-daemon is not installed.
+    NO_SUPERVISOR_PROGRAM = 331;
+    /// A listening socket could not be made.
+    SOCKET_FAILED = 332;
+    /// The pipe of a generation could not be made.
+    LIFELINE_FAILED = 333;
+    /// A supervisor could not be started.
+    SUPERVISOR_NOT_STARTED = 334;
+    /// A supervisor died.
+    SUPERVISOR_DIED = 335;
+    /// A supervisor did not end in time.
+    SUPERVISOR_KILLED = 336;
+    /// user= and the like have no effect.
+    USER_IGNORED = 337;
+    /// The process group is kept from serving here (WSGIRestrictProcess).
+    PROCESS_GROUP_RESTRICTED = 338;
+    /// The process group belongs to another virtual host.
+    PROCESS_GROUP_ELSEWHERE = 339;
+    /// The process group is a service script.
+    SERVICE_SCRIPT = 340;
+    /// The script does not belong to script-user or script-group, or others may write it.
+    SCRIPT_OWNER = 341;
+    /// The script lies outside of the group's chroot.
+    SCRIPT_OUTSIDE = 342;
+    /// The connections to a process group are not set up in this process.
+    NO_CLIENT = 343;
+
+    // 0400-0449: the supervisor of a process group.
+    /// The configuration of the group is wrong.
+    BAD_GROUP = 400;
+    /// A system call failed that the supervisor cannot do without.
+    SUPERVISOR_FAILED = 401;
+    /// The worker's Python finds no gateway of its version (written by the bootstrap).
+    NO_GATEWAY_FOR_WORKER = 402;
+    /// A worker could not be executed or prepared.
+    WORKER_NOT_EXECUTED = 403;
+    /// A worker's process could not be made.
+    WORKER_NOT_SPAWNED = 404;
+    /// A worker says that it cannot begin.
+    WORKER_FAILED = 405;
+    /// A worker died before it was ready.
+    WORKER_DIED_STARTING = 406;
+    /// A worker died.
+    WORKER_DIED = 407;
+    /// A request that a dead worker was serving.
+    REQUEST_LOST = 408;
+    /// A replacement does not start; the old worker goes on.
+    REPLACEMENT_FAILED = 409;
+    /// A worker did not end in time and was killed.
+    WORKER_KILLED = 410;
+    /// All workers were killed.
+    KILLED_ALL = 411;
+    /// `request-timeout`.
+    REQUEST_OVERDUE = 412;
+    /// `interrupt-timeout`.
+    INTERRUPT_OVERDUE = 413;
+    /// `deadlock-timeout`.
+    DEADLOCK = 414;
+    /// `startup-timeout`.
+    STARTUP_OVERDUE = 415;
+    /// The template of `preload=on` cannot begin.
+    TEMPLATE_FAILED = 416;
+    /// The template of `preload=on` died.
+    TEMPLATE_DIED = 417;
+    /// A line of `env-file` was skipped.
+    BAD_ENV_LINE = 418;
+    /// A process sent what is no message.
+    BAD_MESSAGE = 419;
+    /// The memory of workers cannot be measured.
+    NO_RSS = 420;
+
     // 0450-0489: the workers of daemon mode.
     /// A worker cannot begin.
     WORKER_START_FAILED = 450;

@@ -1,3 +1,8 @@
 //! `rwsgi-daemon`: the supervisor of one process group.
 
-fn main() {}
+use std::ffi::OsString;
+
+fn main() {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    std::process::exit(rwsgi::daemon::supervisor::main(&arguments));
+}

@@ -80,3 +80,9 @@ pub fn is_system_exit(_py: Attached, exception: &Owned) -> bool {
     // SAFETY: a live object and a static class.
     unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_SystemExit) != 0 }
 }
+
+/// Whether an exception is an instance of `OSError`.
+pub fn is_os_error(_py: Attached, exception: &Owned) -> bool {
+    // SAFETY: a live object and a static class.
+    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_OSError) != 0 }
+}

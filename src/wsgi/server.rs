@@ -287,6 +287,12 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
         );
         return after_failure(request, status);
     }
+    if request.response.client_gone.get() && exceptions::is_os_error(py, &exception) {
+        // What `write()` raises then; nothing that anybody has to look after.
+        let line = "the client left before the response ended, and so did the application";
+        request.log(py, Level::Info, line);
+        return after_failure(request, 500);
+    }
     if exceptions::is_request_timeout(py, &exception) {
         let what = if request.response.head_sent.get() {
             "the request ran for too long and was interrupted; its response is cut short"

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use super::{Alias, Settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
+use crate::httpd::daemon::Groups;
 use crate::httpd::gateway::Choice;
 use crate::httpd::sys::{apr_pool_t, server_rec};
 
@@ -48,6 +49,32 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// The process groups; null as long as there is nothing to say of them.
+    groups: *mut Groups,
+}
+
+impl Globals {
+    /// The process groups, if there are any.
+    #[inline]
+    pub fn groups(&self) -> Option<&Groups> {
+        // SAFETY: null, or made by `groups_or_new` in the configuration's pool.
+        unsafe { self.groups.as_ref() }
+    }
+
+    /// The same, to be changed while httpd starts, which it does in one thread.
+    pub fn groups_mut(&mut self) -> Option<&mut Groups> {
+        // SAFETY: as above.
+        unsafe { self.groups.as_mut() }
+    }
+
+    /// The same; made in `pool`, the configuration's, if there are none.
+    pub fn groups_or_new(&mut self, pool: Pool<'_>) -> &mut Groups {
+        if self.groups.is_null() {
+            self.groups = pool.own(Groups::default());
+        }
+        // SAFETY: as above.
+        unsafe { &mut *self.groups }
+    }
 }
 
 /// The configuration of the main server or a virtual host.
@@ -113,6 +140,7 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        groups: core::ptr::null_mut(),
     });
     let config = pool.place(ServerConfig {
         settings: Settings::UNSET,

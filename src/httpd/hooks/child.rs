@@ -8,6 +8,7 @@ use crate::exchange::abi::{HashSeed, HostTable, Opt, RuntimeOptions, Slice, Text
 use crate::exchange::{Level, abi::GatewayTable};
 use crate::httpd::apache::{Pool, Server, mpm};
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
+use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_status_t, server_rec};
@@ -58,6 +59,10 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         let Some(config) = ServerConfig::of(server) else {
             return;
         };
+        generation::leave_to_parent();
+        for group in config.globals().groups().map_or(&[][..], Groups::all) {
+            group.prepare_client();
+        }
         let Some(choice) = config.globals().gateway else {
             return;
         };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::exchange::Level;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::ServerConfig;
+use crate::httpd::daemon::start;
 use crate::httpd::gateway::{Choice, choose, load};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
@@ -55,6 +56,7 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     };
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
+    start::complete(globals, pool)?;
     if globals.restrict_embedded == Some(true) {
         return Ok(());
     }
@@ -94,6 +96,36 @@ pub unsafe extern "C" fn post_config(
             // SAFETY: the configuration's pool, a constant string.
             unsafe { sys::ap_add_version_component(pconf, component) };
             sys::OK
+        },
+    )
+}
+
+/// httpd's `post_config`, after all other modules: the supervisors are started.
+///
+/// # Safety
+/// Called by httpd.
+pub unsafe extern "C" fn launch(
+    pconf: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    server: *mut server_rec,
+) -> c_int {
+    guard(
+        Place::Server(server),
+        sys::HTTP_INTERNAL_SERVER_ERROR,
+        || {
+            if mpm::is_rehearsal() || mpm::is_config_test() {
+                return sys::OK;
+            }
+            // SAFETY: the configuration's pool and main server, which outlive this call.
+            let (pool, server) = unsafe { (Pool::new(pconf), Server::new(server)) };
+            match start::launch(server, pool) {
+                Ok(()) => sys::OK,
+                Err(message) => {
+                    server.log(Level::Alert, message.as_bytes());
+                    sys::HTTP_INTERNAL_SERVER_ERROR
+                }
+            }
         },
     )
 }

@@ -1,0 +1,151 @@
+//! `preload=on`: a template imports everything once, and workers are forked from it.
+
+use super::timers::{Delay, Timer};
+use super::{Action, Machine, Role, State, Worker, WorkerId};
+use crate::daemon::control::{Reason, Script};
+use crate::exchange::Level;
+use crate::messages::{self, Code};
+
+/// The template of the group.
+#[derive(Debug)]
+pub(super) struct Preload {
+    /// The one that forks.
+    ready: Option<WorkerId>,
+    /// The one that imports.
+    starting: Option<WorkerId>,
+    not_before: u64,
+    delay: Delay,
+    /// What did not load when there was no worker yet.
+    pub(super) skip: Vec<Script>,
+}
+
+impl Default for Preload {
+    fn default() -> Self {
+        Preload {
+            ready: None,
+            starting: None,
+            not_before: 0,
+            delay: Delay::new(100, 10_000),
+            skip: Vec::new(),
+        }
+    }
+}
+
+impl Machine {
+    /// One that died is started again before somebody needs it.
+    pub(super) fn keep_template(&mut self) {
+        if self.config.preload && self.config.threads > 0 && self.preload.ready.is_none() {
+            self.template(0);
+        }
+    }
+
+    /// A template that is at least as new as `since`; if there is none, it is started.
+    pub(super) fn template(&mut self, since: WorkerId) -> Option<WorkerId> {
+        if let Some(ready) = self.preload.ready.filter(|ready| *ready >= since) {
+            return Some(ready);
+        }
+        if self.preload.starting.is_none() && self.preload.not_before <= self.now {
+            let mut imports = self.config.imports.clone();
+            for script in self.slots.iter().flat_map(|slot| &slot.scripts) {
+                if !imports.contains(script) {
+                    imports.push(script.clone());
+                }
+            }
+            imports.retain(|script| !self.preload.skip.contains(script));
+            let id = self.add(Role::Template, 0, State::Starting, None, imports.clone());
+            self.preload.starting = Some(id);
+            self.watch_start(id, false);
+            self.actions.push(Action::Spawn {
+                worker: id,
+                slot: 0,
+                role: Role::Template,
+                imports,
+            });
+        }
+        None
+    }
+
+    pub(super) fn template_ready(&mut self, id: WorkerId) {
+        self.preload.starting = None;
+        self.preload.delay.reset();
+        self.info(id, "the template has imported everything".to_owned());
+        if let Some(old) = self.preload.ready.replace(id) {
+            self.drain(old, Reason::ScriptReload);
+        }
+    }
+
+    pub(super) fn template_failed(
+        &mut self,
+        id: WorkerId,
+        script: Option<Script>,
+        code: Code,
+        text: &str,
+    ) {
+        self.preload.starting = None;
+        // One that waits for new code, if there is such a one.
+        let waiting = (0..self.slots.len())
+            .filter_map(|slot| {
+                let state = &self.slots[slot];
+                Some((slot, state.current?, state.want?))
+            })
+            .max_by_key(|(_, _, want)| want.since);
+        let cold = self.slots.iter().any(|slot| slot.current.is_none());
+        let again_at_once = match script {
+            Some(script) if cold && !self.preload.skip.contains(&script) => {
+                self.preload.skip.push(script);
+                true
+            }
+            _ => false,
+        };
+        match waiting {
+            Some((slot, current, want)) => {
+                self.replacement_failed(id, slot, current, want.reason, text);
+            }
+            None => self.complain(code, id, None, text.to_owned()),
+        }
+        if !again_at_once {
+            self.template_later();
+        }
+        for current in self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.current)
+            .collect::<Vec<_>>()
+        {
+            self.resume(current);
+        }
+    }
+
+    fn template_later(&mut self) {
+        let delay = self.preload.delay.grow();
+        self.template_not_before(self.now + delay);
+    }
+
+    pub(super) fn template_not_before(&mut self, at: u64) {
+        self.preload.not_before = at;
+        if at > self.now {
+            self.timers.add(at, Timer::Template);
+        }
+    }
+
+    /// A worker that could only be forked will not be started now.
+    pub(super) fn no_template_soon(&self) -> bool {
+        self.config.preload && self.preload.ready.is_none() && self.preload.not_before > self.now
+    }
+
+    pub(super) fn template_died(&mut self, id: WorkerId, template: &Worker, how: &str) {
+        match template.state {
+            State::Starting => {
+                let text = format!("the template ended before it was ready, {how}");
+                self.template_failed(id, None, messages::TEMPLATE_FAILED, &text);
+            }
+            State::Ready | State::Serving => {
+                self.preload.ready = None;
+                let text = format!("the template died {how}; it is started again");
+                self.log(Level::Error, Some(messages::TEMPLATE_DIED), Some(id), text);
+                self.template_later();
+            }
+            State::Leaving => self.info(id, format!("the template ended {how}")),
+        }
+    }
+}
