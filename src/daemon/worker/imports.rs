@@ -26,6 +26,9 @@ impl Failure {
     }
 }
 
+/// How the message about a script of WSGIImportScript begins.
+pub const WHAT: &str = "an imported script could not be loaded";
+
 /// Loads a script in the interpreter of its application group. The calling thread is not attached.
 ///
 /// # Errors
@@ -70,7 +73,7 @@ pub fn load_listed(
     scripts: &Listed,
 ) -> Result<(), FromWorker> {
     for script in &scripts.imports {
-        if let Err(failure) = load(runtime, script, "an imported script could not be loaded") {
+        if let Err(failure) = load(runtime, script, WHAT) {
             for line in failure.lines() {
                 channel.log(Level::Error, line);
             }
