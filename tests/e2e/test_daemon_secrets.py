@@ -26,7 +26,7 @@ def server(new_httpd):
     with new_httpd(mode="daemon", threads=8, daemon=options, tls=True) as httpd:
         applications(httpd, app="daemon.wsgi", answer="response.wsgi")
         httpd.add(f"""
-            WSGIDaemonProcess same threads=2
+            WSGIDaemonProcess same threads=2 python-path="{httpd.apps}"
             WSGIScriptAlias /same "{httpd.apps}/daemon.wsgi" process-group=same
             WSGIScriptAlias /embedded "{httpd.apps}/daemon.wsgi" process-group=%{{GLOBAL}}
         """)

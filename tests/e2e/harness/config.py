@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -113,6 +114,10 @@ class Config:
             options = self.daemon
             if "threads=" not in options:
                 options = f"threads={self.threads} {options}".strip()
+            # WSGIPythonPath concerns httpd's own processes; a group has its option.
+            paths_given = re.findall(r"^\s*WSGIPythonPath\s+(.*)$", "\n".join(self.added), re.M)
+            if paths_given and "python-path=" not in options:
+                options += f" python-path={paths_given[-1]}"
             lines += [f"WSGIDaemonProcess {GROUP} {options}", f"WSGIProcessGroup {GROUP}"]
         lines += self.added
         if self.tls:
