@@ -339,7 +339,7 @@ def test_environment_file(checked):
 
 @ours
 def test_environment_variables(checked):
-    assert checked("WSGIDaemonProcess site env=A=1 env=\"B=two words\" env=D=") == ""
+    assert checked('WSGIDaemonProcess site env=A=1 env="B=two words" env=D=') == ""
     for value in ("A", "=x", "1A=x", "A-B=x"):
         rejected(checked, option("env", value), "env", "NAME=VALUE")
 
