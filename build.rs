@@ -80,7 +80,7 @@ mod httpd {
         "apr_pool_(cleanup_(null|register)|create_ex|destroy)",
         "apr_proc_other_child_(register|unregister)",
         "apr_pstrmemdup",
-        "apr_socket_timeout_get",
+        "apr_socket_timeout_(get|set)",
         "apr_table_(addn|elts|get|setn)",
         "apr_uri_unparse",
         "rwsgi_.*",

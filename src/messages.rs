@@ -156,6 +156,10 @@ codes! {
     SCRIPT_OUTSIDE = 342;
     /// The connections to a process group are not set up in this process.
     NO_CLIENT = 343;
+    /// Core dumps make the memory of httpd's children readable for a process group.
+    CORE_DUMPS = 344;
+    /// A process group that is named in the configuration is not declared.
+    UNDECLARED_PROCESS_GROUP = 345;
 
     // 0400-0449: the supervisor of a process group.
     /// The configuration of the group is wrong.

@@ -22,15 +22,20 @@ pub fn log_for_request(
     py.detached(|_| lines.iter().for_each(|line| core.log(Level::Error, line)));
 }
 
-/// Logs an exception of an exit handler in the server's own log.
-pub fn log_exit_failure(py: Attached, exception: &Owned) {
-    let what = "an exit handler or the end of a thread raised";
-    let lines = lines(py, messages::EXIT_HANDLER_FAILED, what, b"", exception);
+/// Logs an exception that belongs to no request and no script.
+pub fn log_for_process(py: Attached, code: Code, what: &str, exception: &Owned) {
+    let lines = lines(py, code, what, b"", exception);
     py.detached(|_| {
         for line in &lines {
             super::runtime::log_bytes(Level::Error, line);
         }
     });
+}
+
+/// Logs an exception of an exit handler in the server's own log.
+pub fn log_exit_failure(py: Attached, exception: &Owned) {
+    let what = "an exit handler or the end of a thread raised";
+    log_for_process(py, messages::EXIT_HANDLER_FAILED, what, exception);
 }
 
 /// What is to be logged of an exception: a header line, then the traceback.

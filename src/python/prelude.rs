@@ -203,12 +203,35 @@ impl Prelude {
     /// The lines of an exception's traceback.
     pub fn format_exception(&self, py: Attached, exception: &Owned) -> Result<Vec<Vec<u8>>> {
         let lines = self.call(py, c"format_exception", [exception.clone_ref(py)])?;
-        // SAFETY: the prelude returns a list of bytes.
-        unsafe {
-            Ok((0..ffi::PyList_GET_SIZE(lines.as_ptr()))
-                .map(|index| object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec())
-                .collect())
-        }
+        Ok(list_of_lines(&lines))
+    }
+
+    /// The stack of a thread, as Python names it, in this interpreter; empty if it is not there.
+    pub fn thread_stack(&self, py: Attached, thread: u64) -> Result<Vec<Vec<u8>>> {
+        // Python's numbers are unsigned long; addresses fit into an i64.
+        let thread = object::int(py, thread as i64)?;
+        Ok(list_of_lines(&self.call(py, c"thread_stack", [thread])?))
+    }
+
+    /// For the main interpreter of a worker process; `dump_signal` 0 is none.
+    pub fn be_worker(
+        &self,
+        py: Attached,
+        switch_interval: Option<f64>,
+        dump_signal: i32,
+    ) -> Result<()> {
+        let interval = match switch_interval {
+            Some(seconds) => object::float(py, seconds)?,
+            None => Owned::none(py),
+        };
+        let signal = object::int(py, dump_signal.into())?;
+        self.call(py, c"be_worker", [interval, signal]).map(drop)
+    }
+
+    /// Calls a function of the prelude that takes nothing and gives nothing: one of
+    /// `terminate_by_exception`, `before_first_fork` and `after_fork`.
+    pub fn tell(&self, py: Attached, name: &CStr) -> Result<()> {
+        self.call(py, name, []).map(drop)
     }
 
     /// Joins threads and runs exit handlers; failures are logged.
@@ -229,6 +252,16 @@ impl Prelude {
                 exceptions::log_exit_failure(py, &failure);
             }
         }
+    }
+}
+
+/// The content of a list of bytes that the prelude has made.
+fn list_of_lines(lines: &Owned) -> Vec<Vec<u8>> {
+    // SAFETY: a live list of bytes.
+    unsafe {
+        (0..ffi::PyList_GET_SIZE(lines.as_ptr()))
+            .map(|index| object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec())
+            .collect()
     }
 }
 

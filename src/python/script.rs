@@ -64,6 +64,8 @@ pub enum Unavailable {
     Failed,
     /// It has changed, and the request shall wait for a process that loads it.
     Stale,
+    /// Loading it took too long, and `RequestTimeout` was raised; that has been logged.
+    Interrupted,
 }
 
 /// Names that are looked up in every module.
@@ -248,14 +250,14 @@ impl Script {
             return Ok(loaded);
         }
         self.load(py, target.mtime_us).map_err(|raised| {
-            self.report(
-                py,
-                core,
-                messages::SCRIPT_FAILED,
-                "the script could not be loaded",
-                &raised.take(py),
-            );
-            Unavailable::Failed
+            let exception = raised.take(py);
+            let what = "the script could not be loaded";
+            self.report(py, core, messages::SCRIPT_FAILED, what, &exception);
+            if exceptions::is_request_timeout(py, &exception) {
+                Unavailable::Interrupted
+            } else {
+                Unavailable::Failed
+            }
         })
     }
 
@@ -287,11 +289,12 @@ impl Script {
         let current = old.mtime_us;
         let changed = py.detached(|_| {
             // The server may have looked at the file before it changed, and this process been
-            // started after: then the code is as new as the file.
-            if target.mtime_us != current && modification_time(&self.path) == Some(current) {
+            // started after: what counts is what the file is now.
+            let mtime_us = modification_time(&self.path).unwrap_or(target.mtime_us);
+            if target.mtime_us != current && mtime_us == current {
                 return Changed::UseOld;
             }
-            replacement.changed(group, &self.path, target.mtime_us, keep)
+            replacement.changed(group, &self.path, mtime_us, keep)
         });
         match changed {
             Changed::UseOld => Ok(old),

@@ -208,6 +208,7 @@ fn run(
     let module = match script.module(py, &state.names, &request.core, target) {
         Ok(module) => module,
         Err(Unavailable::Failed) => return Served::Status(500),
+        Err(Unavailable::Interrupted) => return Served::Status(504),
         Err(Unavailable::Stale) => return Served::Stale,
     };
     let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {

@@ -133,6 +133,7 @@ def server(new_httpd):
                 WSGICallableObject other
             </VirtualHost>
         """)
+        httpd.expect_log("RWSGI0345: .*nobody")
         yield httpd.start()
 
 

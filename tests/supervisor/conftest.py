@@ -225,10 +225,10 @@ def group(tmp_path, settings):
 
     yield start
     for one in groups:
-        pids = [worker.pid for worker in one.workers]
         one.stop()
         print(one.log())  # pytest shows it when the test has failed
-        wait_for(lambda: not any(map(alive, pids)), "a worker is left")
+        for worker in one.workers:
+            wait_for(lambda pid=worker.pid: not alive(pid), "a worker is left")
         assert "panicked" not in one.log()
 
 

@@ -168,7 +168,7 @@ class Client:
             elif got.kind == STATUS:
                 answer.error = got.aux
             elif got.kind == LOG:
-                answer.log.append((got.aux, got.payload.decode()))
+                answer.log.append((got.aux, got.payload.decode(errors="replace")))
             elif got.kind == READ:
                 self.send(body(*struct.unpack("<II", got.payload)))
             elif got.kind == RETRY:

@@ -1,6 +1,7 @@
 """Starts a real worker with what the supervisor would give it, and stands in for the supervisor."""
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -30,7 +31,7 @@ ROW = struct.Struct("<IIQ240s")
 
 
 def memfd(name, content=b""):
-    fd = os.memfd_create(name, 0)
+    fd = os.memfd_create(name)
     os.write(fd, content)
     return fd
 
@@ -74,9 +75,7 @@ class Worker:
         high = {target: os.dup(source) for target, source in wanted.items()}
         moved = {}
         for target, source in high.items():
-            import fcntl
-
-            moved[target] = fcntl.fcntl(source, fcntl.F_DUPFD, 100)
+            moved[target] = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 100)
             os.close(source)
 
         def place():

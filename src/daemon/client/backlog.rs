@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::fs::File;
 
 /// Memory blocks that are kept for the rest of the response once they are free.
 const SPARE: usize = 4;
@@ -22,7 +22,7 @@ pub enum Part {
     /// A range of a file.
     File {
         /// The file.
-        descriptor: OwnedFd,
+        file: File,
         /// Where the range begins.
         offset: u64,
         /// How long it is.

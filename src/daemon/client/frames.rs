@@ -17,8 +17,13 @@ pub const LARGEST_KEPT: usize = reply::LARGEST_HEAD + 64;
 /// The next piece of what has arrived. Ranges are of [`Incoming::bytes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The head of a REPLY, for [`reply::decode`]. Body steps follow.
-    Head(Range<usize>),
+    /// The head of a REPLY. Body steps follow.
+    Head {
+        /// The frame's header.
+        header: Header,
+        /// The bytes for [`reply::decode`].
+        head: Range<usize>,
+    },
     /// Body bytes of a REPLY or DATA, possibly none; the frame is complete if `done`.
     Body {
         /// The frame's header.
@@ -88,6 +93,12 @@ impl Incoming {
     #[inline]
     pub fn is_between_frames(&self) -> bool {
         self.open.is_none() && self.taken == self.memory.len()
+    }
+
+    /// How many bytes have been received and not been taken apart.
+    #[inline]
+    pub fn arrived(&self) -> usize {
+        self.memory.len() - self.taken
     }
 
     /// Payload bytes of a REPLY or DATA frame that are still to be received.
@@ -192,7 +203,10 @@ impl Incoming {
         let header = open.header;
         Ok(if open.head {
             open.head = false;
-            Step::Head(range)
+            Step::Head {
+                header,
+                head: range,
+            }
         } else if is_body(header.kind) {
             Step::Body {
                 header,
@@ -256,7 +270,7 @@ mod tests {
                     said.push(Said::Malformed);
                     return (said, false);
                 }
-                Ok(Step::Head(range)) => said.push(Said::Head(incoming.bytes(range).to_vec())),
+                Ok(Step::Head { head, .. }) => said.push(Said::Head(incoming.bytes(head).to_vec())),
                 Ok(Step::Body {
                     header,
                     bytes,

@@ -32,6 +32,13 @@ pub trait Front: Exchange {
     /// without blocking. Always `false` without a [`socket`](Self::socket).
     fn is_backed_up(&self) -> bool;
 
+    /// As [`append_file`](Exchange::append_file), but the file is never mapped into memory: whoever
+    /// made it shorter meanwhile would kill this process.
+    fn append_unmapped(&self, fd: RawFd, offset: u64, length: u64) -> Result<(), i32>;
+
+    /// Sets how long one write to the end user may take, and gives what it was.
+    fn set_write_timeout(&self, timeout: Duration) -> Duration;
+
     /// How long one write to the end user may take.
     fn write_timeout(&self) -> Duration;
 

@@ -47,7 +47,16 @@ pub use pools::Pools;
 /// [`outcome::DONE`]: crate::exchange::abi::outcome::DONE
 /// [`outcome::CUT`]: crate::exchange::abi::outcome::CUT
 pub fn forward<F: Front>(pools: &Pools, exchange: &F, call: &Call<'_>) -> i32 {
-    buffers::with(|buffers| forward::forward(pools, exchange, call, buffers))
+    let serve = || buffers::with(|buffers| forward::forward(pools, exchange, call, buffers));
+    match pools.settings().response_timeout {
+        None => serve(),
+        Some(timeout) => {
+            let before = exchange.set_write_timeout(timeout);
+            let outcome = serve();
+            exchange.set_write_timeout(before);
+            outcome
+        }
+    }
 }
 
 use core::time::Duration;

@@ -89,13 +89,14 @@ impl<F: Front> Pump<'_, F> {
                 }
             }
             Part::File {
-                descriptor,
+                file,
                 offset,
                 length,
             } => {
-                let file = descriptor.as_raw_fd();
-                if self.front.append_file(file, *offset, *length).is_err() {
-                    return Err(self.lost(Event::Malformed));
+                let file = file.as_raw_fd();
+                if let Err(errno) = self.front.append_unmapped(file, *offset, *length) {
+                    let reason = std::io::Error::from_raw_os_error(errno);
+                    return Err(self.bad_file(&reason.to_string()));
                 }
             }
         }

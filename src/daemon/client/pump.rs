@@ -1,6 +1,7 @@
 //! The answer of a worker, on its way to the end user.
 
 use core::ops::Range;
+use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use super::backlog::Part;
@@ -15,6 +16,7 @@ use super::upload;
 use super::{file, head};
 use crate::daemon::wire::{FileRange, Header, Kind, Read, Refused, flag, reply};
 use crate::exchange::abi::outcome;
+use crate::exchange::response::ResponseHead;
 use crate::exchange::{Level, MayBlock, Send};
 use crate::httpd::hooks::child::level_of;
 use crate::messages::{DAEMON_BAD_ANSWER, DAEMON_BAD_FILE, DAEMON_CUT};
@@ -91,7 +93,7 @@ impl<'a, F: Front> Pump<'a, F> {
             };
             let done = match step {
                 Step::More => self.more(),
-                Step::Head(range) => self.head(range),
+                Step::Head { header, head } => self.head(header, head),
                 Step::Body {
                     header,
                     bytes,
@@ -152,15 +154,28 @@ impl<'a, F: Front> Pump<'a, F> {
         })
     }
 
-    fn head(&mut self, range: Range<usize>) -> Result<(), End> {
+    fn head(&mut self, header: Header, range: Range<usize>) -> Result<(), End> {
         self.answered = true;
         if self.started {
             return Err(self.lost(Event::Malformed));
         }
         let front = self.front;
+        // A whole response that is handed on in pieces has a length all the same: in one piece,
+        // httpd would have found it.
+        let body = header.length as usize - range.len();
+        let whole = header.has(flag::END) && !header.has(flag::BAD);
+        let known = (whole && body > self.buffers.incoming.arrived()).then_some(body as i64);
         let taken = reply::decode(self.buffers.incoming.bytes(range), |head| {
             head::check(head)?;
-            front.start(head);
+            match known {
+                Some(content_length) if head.content_length < 0 && !is_bodyless(head.status) => {
+                    front.start(&ResponseHead {
+                        content_length,
+                        ..*head
+                    });
+                }
+                _ => front.start(head),
+            }
             Ok::<_, &'static str>((head.status, head.content_length))
         });
         match taken {
@@ -168,7 +183,7 @@ impl<'a, F: Front> Pump<'a, F> {
                 self.started = true;
                 self.allowed = u64::try_from(length).ok();
                 // RFC 9110 section 8.6: these may name the length of a body that they do not have.
-                self.bodyless = matches!(status, 204 | 304) || front.is_head();
+                self.bodyless = is_bodyless(status) || front.is_head();
                 Ok(())
             }
             Ok(Err(what)) => {
@@ -304,14 +319,7 @@ impl<'a, F: Front> Pump<'a, F> {
             .allowed
             .map_or(range.length, |most| range.length.min(most));
         if let Err(what) = self.append_file(range.offset, length) {
-            let line = format!("{DAEMON_BAD_FILE}a worker sent a file that cannot be used: {what}");
-            self.front.log(Level::Error, false, line.as_bytes());
-            self.lease = None;
-            if self.front.has_sent() {
-                self.front.abort(&MayBlock::detached());
-                return Err(End::Outcome(outcome::CUT));
-            }
-            return Err(End::Outcome(502));
+            return Err(self.bad_file(&what));
         }
         if let Some(allowed) = &mut self.allowed {
             *allowed -= length;
@@ -323,24 +331,42 @@ impl<'a, F: Front> Pump<'a, F> {
         Ok(())
     }
 
+    /// A file cannot become part of the response.
+    #[cold]
+    pub(super) fn bad_file(&mut self, what: &str) -> End {
+        let line = format!("{DAEMON_BAD_FILE}a worker sent a file that cannot be used: {what}");
+        self.front.log(Level::Error, false, line.as_bytes());
+        self.lease = None;
+        if self.front.has_sent() {
+            self.front.abort(&MayBlock::detached());
+            return End::Outcome(outcome::CUT);
+        }
+        End::Outcome(502)
+    }
+
     fn append_file(&mut self, offset: u64, length: u64) -> Result<(), String> {
         if self.buffers.descriptors.is_empty() {
             return Err("no descriptor came with it".to_owned());
         }
-        let file = self.buffers.descriptors.remove(0);
+        let file = File::from(self.buffers.descriptors.remove(0));
         file::check(&file, offset, length)?;
         if self.output.backlog.is_empty() && self.buffers.pieces.is_empty() {
             return self
                 .front
-                .append_file(file.as_raw_fd(), offset, length)
+                .append_unmapped(file.as_raw_fd(), offset, length)
                 .map_err(|errno| std::io::Error::from_raw_os_error(errno).to_string());
         }
         self.keep();
         self.output.backlog.push(Part::File {
-            descriptor: file,
+            file,
             offset,
             length,
         });
         Ok(())
     }
+}
+
+/// Whether a response with this status has no body.
+fn is_bodyless(status: u16) -> bool {
+    matches!(status, 204 | 304)
 }

@@ -1,5 +1,8 @@
 //! The answer to READ: body bytes for the worker.
 
+use core::time::Duration;
+use std::time::Instant;
+
 use super::buffers::{UPLOAD, room_for_body};
 use super::connection::SendError;
 use super::front::Front;
@@ -7,6 +10,9 @@ use super::pump::{End, Pump};
 use super::retry::Event;
 use crate::daemon::wire::{HEADER, Header, Kind, Read, flag};
 use crate::exchange::{BodyError, MayBlock, Wait};
+
+/// A frame that fills slowly is sent after this time: the worker's own patience is limited.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One frame's worth of body.
 struct Filled {
@@ -33,7 +39,7 @@ pub fn answer<F: Front>(pump: &mut Pump<'_, F>, read: Read) -> Result<(), End> {
                     aux: status,
                     ..Header::new(Kind::BodyFailed, 0)
                 };
-                return send(pump, 0, header);
+                return send(pump, 0, header).map(drop);
             }
             Err(Stop::End(end)) => return Err(end),
         };
@@ -49,8 +55,7 @@ pub fn answer<F: Front>(pump: &mut Pump<'_, F>, read: Read) -> Result<(), End> {
             },
             ..Header::new(Kind::Body, filled.bytes as u32)
         };
-        send(pump, filled.bytes, header)?;
-        if header.flags != 0 {
+        if !send(pump, filled.bytes, header)? || header.flags != 0 {
             return Ok(());
         }
     }
@@ -66,6 +71,7 @@ enum Stop {
 fn fill<F: Front>(pump: &mut Pump<'_, F>, wanted: usize, limit: usize) -> Result<Filled, Stop> {
     let most = limit.min(UPLOAD);
     let mut bytes = 0;
+    let mut waited = None;
     let ended = loop {
         if bytes > 0 && pump.front.body_ended() {
             break true;
@@ -93,6 +99,10 @@ fn fill<F: Front>(pump: &mut Pump<'_, F>, wanted: usize, limit: usize) -> Result
                 if !pump.hand_on_before_reading().map_err(Stop::End)? {
                     continue;
                 }
+                let began = *waited.get_or_insert_with(Instant::now);
+                if bytes > 0 && began.elapsed() > PATIENCE {
+                    break false;
+                }
                 let room =
                     &mut room_for_body(&mut pump.buffers.upload)[HEADER + bytes..HEADER + most];
                 front.read(room, Wait::Yes(&MayBlock::detached()))
@@ -113,16 +123,17 @@ fn fill<F: Front>(pump: &mut Pump<'_, F>, wanted: usize, limit: usize) -> Result
     })
 }
 
-/// Sends a frame whose payload is in place.
-fn send<F: Front>(pump: &mut Pump<'_, F>, bytes: usize, header: Header) -> Result<(), End> {
+/// Sends a frame whose payload is in place. `false`: the worker has gone; what it said before that
+/// can still be read.
+fn send<F: Front>(pump: &mut Pump<'_, F>, bytes: usize, header: Header) -> Result<bool, End> {
     let frame = &mut room_for_body(&mut pump.buffers.upload)[..HEADER + bytes];
     frame[..HEADER].copy_from_slice(&header.encode());
     let Some(lease) = &pump.lease else {
         return Err(pump.lost(Event::Eof));
     };
     match lease.connection().send(frame) {
-        // What the worker said before it went can still be read.
-        Ok(()) | Err(SendError::Gone) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(SendError::Gone) => Ok(false),
         Err(SendError::Timeout) => Err(pump.lost(Event::SendTimeout)),
     }
 }

@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn bad_values_are_named() {
-        let cases: [(&str, fn(&mut GroupConfig)); 16] = [
+        type Spoil = fn(&mut GroupConfig);
+        let cases: [(&str, Spoil); 16] = [
             ("name:", |c| c.name.clear()),
             ("processes:", |c| c.processes = 0),
             ("threads:", |c| c.threads = 70_000),

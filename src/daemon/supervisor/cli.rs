@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::log::Log;
 use super::reactor::Reactor;
-use super::{check, sys};
+use super::{check, environment, sys};
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::messages;
@@ -91,7 +91,14 @@ pub fn main(arguments: &[OsString]) -> i32 {
         }
         Ok(Command::Keys) => print(&(GroupConfig::KEYS.join("\n") + "\n")),
         Ok(Command::Check(file)) => match read(&Source::File(file.clone())) {
-            Ok(_) => print(&format!("{}: nothing is wrong\n", file.display())),
+            Ok(config) => {
+                // A worker starts without such a line, so it is no reason to refuse the file.
+                let environment = environment::of_worker(std::iter::empty(), &config);
+                for text in environment.map(|found| found.1).unwrap_or_default() {
+                    eprintln!("{}: warning: env-file: {text}", file.display());
+                }
+                print(&format!("{}: nothing is wrong\n", file.display()))
+            }
             Err(refusal) => {
                 for text in &refusal.texts {
                     eprintln!("{text}");

@@ -145,16 +145,16 @@ fn limits(config: &GroupConfig) -> Vec<(u32, u64, u64)> {
         // At the soft limit SIGXCPU makes it ask for a replacement; at the hard one it is dead.
         let soft = u64::from(config.cpu_time_limit);
         let grace = u64::from(config.graceful_timeout) + u64::from(config.shutdown_timeout);
-        limit(libc::RLIMIT_CPU as u32, soft, soft + 1 + grace);
+        limit(libc::RLIMIT_CPU, soft, soft + 1 + grace);
     }
     for (which, bytes) in [
-        (libc::RLIMIT_DATA as u32, config.memory_limit),
-        (libc::RLIMIT_AS as u32, config.virtual_memory_limit),
+        (libc::RLIMIT_DATA, config.memory_limit),
+        (libc::RLIMIT_AS, config.virtual_memory_limit),
     ] {
         if bytes > 0 {
             limit(which, bytes, bytes);
         }
     }
-    limit(libc::RLIMIT_NOFILE as u32, u64::MAX, u64::MAX);
+    limit(libc::RLIMIT_NOFILE, u64::MAX, u64::MAX);
     limits
 }

@@ -8,9 +8,9 @@ use super::log::Log;
 use super::machine::{Action, Death, Ended, Event, Machine, Role, Sample, WorkerId, needs_samples};
 use super::memory::{self, OutOfMemory};
 use super::output::Output;
+use super::process;
 use super::sockets::Sockets;
 use super::sys::{self, Epoll, Got, Reaped, Signals};
-use super::{environment, process};
 use crate::daemon::board::{self, Board, Running};
 use crate::daemon::control::{self, FromWorker};
 use crate::daemon::group::GroupConfig;
@@ -79,6 +79,7 @@ pub struct Reactor {
     out_of_memory: OutOfMemory,
     next_sample: Option<u64>,
     said_no_rss: bool,
+    env_complaints: Vec<String>,
     ended: bool,
 }
 
@@ -107,6 +108,9 @@ impl Reactor {
         for signal in IGNORED {
             sys::ignore(signal);
         }
+        // If whoever started us ignores it, the kernel would reap our children.
+        sys::restore(libc::SIGCHLD);
+        sys::raise_open_files();
         let signals = Signals::new(&HANDLED).map_err(failed("signalfd"))?;
         let epoll = Epoll::new().map_err(failed("epoll"))?;
         epoll
@@ -142,6 +146,7 @@ impl Reactor {
             out_of_memory: OutOfMemory::new(),
             next_sample: needs_samples(&config).then(board::now_ms),
             said_no_rss: false,
+            env_complaints: Vec::new(),
             ended: false,
             config,
         })
@@ -154,12 +159,6 @@ impl Reactor {
     pub fn run(mut self) -> Result<(), String> {
         let name = self.config.label();
         self.say(Level::Info, &format!("process group '{name}' starts"));
-        if let Ok((_, complaints)) = environment::of_worker(std::iter::empty(), &self.config) {
-            for text in complaints {
-                let code = Some(messages::BAD_ENV_LINE);
-                self.log.text(Level::Warning, sys::getpid(), code, &text);
-            }
-        }
         self.report(Event::Begin);
         while !self.ended {
             let now = board::now_ms();
@@ -301,9 +300,13 @@ impl Reactor {
             output,
             complaints,
         } = started;
-        for text in complaints {
-            let code = Some(messages::BAD_ENV_LINE);
-            self.log.text(Level::Warning, pid, code, &text);
+        // Not for each worker again.
+        if complaints != self.env_complaints {
+            for text in &complaints {
+                let code = Some(messages::BAD_ENV_LINE);
+                self.log.text(Level::Warning, pid, code, text);
+            }
+            self.env_complaints = complaints;
         }
         let output = Output::new(output);
         let watched = self

@@ -183,8 +183,8 @@ impl Connections {
             let Some(connection) = self.get(index) else {
                 return;
             };
-            let fd = connection.fd.load(Ordering::Relaxed);
-            if connection.state.load(Ordering::Relaxed) & CLOSED == 0 && fd >= 0 {
+            let fd = connection.fd.swap(-1, Ordering::Relaxed);
+            if fd >= 0 {
                 // SAFETY: the descriptor of an open connection, of no use to this process.
                 unsafe { libc::close(fd) };
             }
@@ -196,8 +196,11 @@ impl Connections {
         let Some(connection) = self.get(index) else {
             return;
         };
-        // SAFETY: the place owned the descriptor; it is closed and nobody has it pinned.
-        drop(unsafe { OwnedFd::from_raw_fd(connection.fd.swap(-1, Ordering::Relaxed)) });
+        let fd = connection.fd.swap(-1, Ordering::Relaxed);
+        if fd >= 0 {
+            // SAFETY: the place owned the descriptor; it is closed and nobody has it pinned.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
         connection.pins.store(0, Ordering::Relaxed);
         self.open.fetch_sub(1, Ordering::Release);
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);

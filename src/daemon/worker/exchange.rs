@@ -39,7 +39,10 @@ pub struct WireExchange<'a> {
     /// Events for the connection are switched off.
     disarmed: Cell<bool>,
     activity: bool,
+    /// Nothing can be sent.
     gone: Cell<bool>,
+    /// Part of a body may still come: the connection ends with the reply.
+    broken: Cell<bool>,
 }
 
 impl<'a> WireExchange<'a> {
@@ -66,6 +69,7 @@ impl<'a> WireExchange<'a> {
             disarmed: Cell::new(false),
             activity: worker.watches_activity && !request.ignore_activity,
             gone: Cell::new(false),
+            broken: Cell::new(false),
         }
     }
 
@@ -107,14 +111,17 @@ impl<'a> WireExchange<'a> {
         &self,
         send: impl FnOnce(i32, u8, u16) -> io::Result<()>,
     ) -> Result<(), ClientGone> {
-        let mut wire = self.desk.lock();
+        let wire = self.desk.lock();
+        if wire.fd() < 0 {
+            return Err(ClientGone);
+        }
         let Some(held) = self.held.take() else {
             return Err(ClientGone);
         };
         // Whoever logs from now on finds no request.
         wire.close();
         let load = self.worker.load_without_this();
-        let result = if self.worker.is_draining() {
+        let result = if self.worker.is_draining() || self.broken.get() {
             let result = send(self.fd, flag::END | flag::CLOSE, load);
             drop(held);
             result
@@ -164,8 +171,8 @@ impl<'a> WireExchange<'a> {
         let mut incoming = self.incoming.borrow_mut();
         let mut spill = self.scratch.spill.borrow_mut();
         let ask = |frame: &[u8]| {
-            let _wire = self.desk.lock();
-            socket::send(self.fd, frame)
+            let wire = self.desk.lock();
+            socket::send(wire.fd(), frame)
         };
         let fetched = incoming.fetch(self.fd, &mut spill, buffer, wanted, ask);
         fetched.map_err(|lost| self.lost(lost))
@@ -175,7 +182,7 @@ impl<'a> WireExchange<'a> {
         let status = match lost {
             Lost::Body(status) => status,
             Lost::Connection(status) => {
-                self.gone.set(true);
+                self.broken.set(true);
                 status
             }
         };
@@ -271,10 +278,11 @@ impl Exchange for WireExchange<'_> {
             Send::Keep if outgoing.is_empty() => Ok(()),
             Send::Flush | Send::Keep => {
                 let flags = if how == Send::Flush { flag::FLUSH } else { 0 };
-                let _wire = self.desk.lock();
+                let wire = self.desk.lock();
+                let fd = wire.fd();
                 let sent = match outgoing.as_one_frame(flags, 0) {
-                    Some(frame) => socket::send(self.fd, frame),
-                    None => outgoing.send_frames(self.fd, 0, flags, 0, || self.fd),
+                    Some(frame) => socket::send(fd, frame),
+                    None => outgoing.send_frames(fd, 0, flags, 0, || fd),
                 };
                 sent.map_err(|_| self.client_is_gone())
             }

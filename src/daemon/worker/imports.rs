@@ -1,6 +1,5 @@
 //! Scripts that are loaded before a worker is ready.
 
-use super::Worker;
 use super::channel::Channel;
 use crate::daemon::control::{FromWorker, Script};
 use crate::exchange::Level;
@@ -26,6 +25,9 @@ impl Failure {
         lines
     }
 }
+
+/// How the message about a script of WSGIImportScript begins.
+pub const WHAT: &str = "an imported script could not be loaded";
 
 /// Loads a script in the interpreter of its application group. The calling thread is not attached.
 ///
@@ -53,23 +55,31 @@ pub fn load(runtime: &Runtime, script: &Script, what: &str) -> Result<(), Failur
     })
 }
 
-/// Loads the scripts of `import=`: one that fails is logged, and the others are loaded all the same.
-pub fn load_all(runtime: &Runtime, channel: &Channel, scripts: &[Script]) {
-    for script in scripts {
-        if let Err(failure) = load(runtime, script, "an imported script could not be loaded") {
+/// The scripts of a configuration.
+pub struct Listed {
+    /// Those of `import=`: one that fails is logged, and the others are loaded all the same.
+    pub imports: Vec<Script>,
+    /// Those of `require=`.
+    pub required: Vec<Script>,
+}
+
+/// Loads everything that has to be there before the first request.
+///
+/// # Errors
+/// What the supervisor is to be told about the first required script that fails.
+pub fn load_listed(
+    runtime: &Runtime,
+    channel: &Channel,
+    scripts: &Listed,
+) -> Result<(), FromWorker> {
+    for script in &scripts.imports {
+        if let Err(failure) = load(runtime, script, WHAT) {
             for line in failure.lines() {
                 channel.log(Level::Error, line);
             }
         }
     }
-}
-
-/// Loads the scripts that the predecessor had.
-///
-/// # Errors
-/// What the supervisor is to be told about the first that fails.
-pub fn load_required(runtime: &Runtime, scripts: &[Script]) -> Result<(), FromWorker> {
-    for script in scripts {
+    for script in &scripts.required {
         if let Err(failure) = load(runtime, script, "the changed script could not be loaded") {
             return Err(FromWorker::Failed {
                 script: Some(script.clone()),
@@ -78,15 +88,4 @@ pub fn load_required(runtime: &Runtime, scripts: &[Script]) -> Result<(), FromWo
         }
     }
     Ok(())
-}
-
-impl Worker {
-    /// Loads everything that has to be there before the first request.
-    ///
-    /// # Errors
-    /// As [`load_required`].
-    pub fn load_scripts(&self, runtime: &Runtime) -> Result<(), FromWorker> {
-        load_all(runtime, &self.channel, &self.config.imports);
-        load_required(runtime, &self.config.required)
-    }
 }

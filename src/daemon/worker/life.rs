@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::attendant::{self, Wish};
 use super::channel::{Channel, Received};
-use super::waiting::Waiting;
-use super::{Worker, drain_eventfd, signals, title};
+use super::{Worker, drain_eventfd, imports, signals, template, title};
 use crate::daemon::board::Board;
 use crate::daemon::control::{FromWorker, Reason, Script, ToWorker};
 use crate::daemon::fds;
@@ -16,9 +16,12 @@ use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::exchange::abi::HashSeed;
 use crate::messages;
-use crate::python::runtime::{self, Changed, Options, Replacement, Services};
+use crate::python::attach;
+use crate::python::exceptions;
+use crate::python::runtime::{self, Changed, Options, Replacement, Runtime, Services};
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
+static CHANNEL: OnceLock<Channel> = OnceLock::new();
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Is the worker of this process.
@@ -31,26 +34,66 @@ pub unsafe fn run() -> ! {
         Ok(config) => config,
         Err(error) => fail(None, &error),
     };
-    let channel = Channel::usual(config.log_level);
-    let worker = match prepare(config, channel) {
-        Ok(worker) => worker,
-        Err(error) => fail(Some(&Channel::usual(7)), &error),
-    };
-    let _ = WORKER.set(worker);
-    signals::install(worker.control.as_raw_fd());
-    if let Err(error) = runtime::adopt(options(&worker.config), services(worker)) {
-        fail(Some(&worker.channel), &error);
+    let channel = channel(config.log_level);
+    if let Err(error) = check_descriptors(config.threads > 0) {
+        fail(Some(channel), &error);
     }
-    let Some(runtime) = runtime::runtime() else {
-        fail(Some(&worker.channel), "the runtime is not there");
+    prepare_process(&config, channel);
+    let worker = match new_worker(config, channel) {
+        Ok(worker) => worker,
+        Err(error) => fail(Some(channel), &error),
     };
-    if let Err(message) = worker.load_scripts(runtime) {
+    signals::install(worker.wake_descriptor());
+    if let Err(error) = runtime::adopt(options(&worker.config), services()) {
+        fail(Some(channel), &error);
+    }
+    // Python's own handler of SIGINT came with `import signal`, if not before.
+    signals::install(worker.wake_descriptor());
+    let Some(runtime) = runtime::runtime() else {
+        fail(Some(channel), "the runtime is not there");
+    };
+    be_worker(runtime, &worker.config);
+    serve(worker, runtime)
+}
+
+/// Loads the scripts, and does what there is to be done until the end.
+pub fn serve(worker: &'static Worker, runtime: &'static Runtime) -> ! {
+    if worker.config.threads == 0 {
+        worker.run_scripts(runtime);
+        worker.end()
+    }
+    let scripts = imports::Listed {
+        imports: worker.config.imports.clone(),
+        required: worker.config.required.clone(),
+    };
+    if let Err(message) = imports::load_listed(runtime, worker.channel, &scripts) {
         worker.channel.tell(&message);
         exit(1);
     }
     worker.begin();
     worker.obey();
     worker.end()
+}
+
+/// The control channel of this process.
+pub fn channel(log_level: u32) -> &'static Channel {
+    CHANNEL.get_or_init(|| Channel::usual(log_level))
+}
+
+/// Sets up the main interpreter as that of a worker.
+pub fn be_worker(runtime: &Runtime, config: &GroupConfig) {
+    let Some(main) = runtime.interpreters().pop() else {
+        return;
+    };
+    let guard = attach::attach(main);
+    let py = guard.token();
+    let signal = attendant::wanted_dump_signal();
+    let result = main.prelude().be_worker(py, config.switch_interval, signal);
+    if let Err(raised) = result {
+        let what = "the interpreter could not be set up as that of a worker";
+        let code = messages::WORKER_START_FAILED;
+        exceptions::log_for_process(py, code, what, &raised.take(py));
+    }
 }
 
 /// Ends the process at once.
@@ -180,22 +223,27 @@ pub fn prepare_process(config: &GroupConfig, channel: &Channel) {
     }
 }
 
-fn prepare(config: GroupConfig, channel: Channel) -> Result<&'static Worker, String> {
-    check_descriptors(true)?;
-    prepare_process(&config, &channel);
-    new_worker(config, channel)
-}
-
 /// Makes the worker from the descriptors that it has.
 ///
 /// # Errors
 /// Why not.
-pub fn new_worker(config: GroupConfig, channel: Channel) -> Result<&'static Worker, String> {
+pub fn new_worker(
+    config: GroupConfig,
+    channel: &'static Channel,
+) -> Result<&'static Worker, String> {
     let rows = u16::try_from(config.threads).map_err(|_| "threads= is too large".to_owned())?;
-    let board = Board::map(fds::BOARD, rows)
-        .map_err(|error| format!("descriptor {} is no board: {error}", fds::BOARD))?;
+    let board = match Board::map(fds::BOARD, rows) {
+        Ok(board) => board,
+        // Nobody watches a service script.
+        Err(_) if rows == 0 => Board::create(0).map_err(|error| error.to_string())?.0,
+        Err(error) => return Err(format!("descriptor {} is no board: {error}", fds::BOARD)),
+    };
     let worker = Worker::new(config, board, channel).map_err(|error| error.to_string())?;
-    Ok(Box::leak(Box::new(worker)))
+    let worker: &'static Worker = Box::leak(Box::new(worker));
+    let _ = WORKER.set(worker);
+    // SAFETY: a function that only closes descriptors.
+    unsafe { libc::pthread_atfork(None, None, Some(super::in_forked_child)) };
+    Ok(worker)
 }
 
 /// How Python is to be set up. What the command line and the environment of the interpreter say has
@@ -233,16 +281,19 @@ pub fn options(config: &GroupConfig) -> Options {
     }
 }
 
-/// What the process offers to Python.
-pub fn services(worker: &'static Worker) -> Services {
+/// What the process offers to Python. There may be no worker yet: a template has its channel only.
+pub fn services() -> Services {
     Services {
-        log: Box::new(move |level, line| worker.channel.log(level, line)),
+        log: Box::new(|level, line| match CHANNEL.get() {
+            Some(channel) => channel.log(level, line),
+            None => eprintln!("{}", String::from_utf8_lossy(line)),
+        }),
         is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
-        replacement: Some(Box::new(Scripts(worker))),
+        replacement: Some(Box::new(Scripts)),
     }
 }
 
-struct Scripts(&'static Worker);
+struct Scripts;
 
 impl Scripts {
     fn script(group: &[u8], path: &[u8]) -> Script {
@@ -255,18 +306,19 @@ impl Scripts {
 
 impl Replacement for Scripts {
     fn loaded(&self, group: &[u8], path: &[u8]) {
-        self.0
-            .board
-            .summary()
-            .loaded
-            .fetch_add(1, Ordering::Relaxed);
         let script = Scripts::script(group, path);
-        self.0.channel.tell(&FromWorker::Loaded { script });
+        match worker() {
+            Some(worker) => worker.tell_loaded(script),
+            None => template::note_loaded(script),
+        }
     }
 
     fn changed(&self, group: &[u8], path: &[u8], mtime_us: i64, keep: bool) -> Changed {
         let script = Scripts::script(group, path);
-        self.0.waiting.changed(script, mtime_us, keep)
+        match worker() {
+            Some(worker) => worker.waiting.changed(script, mtime_us, keep),
+            None => Changed::UseOld,
+        }
     }
 }
 
@@ -274,6 +326,13 @@ impl Replacement for Scripts {
 const ACCEPT_AGAIN_MS: i32 = 200;
 
 impl Worker {
+    /// Tells the supervisor that a script has been loaded.
+    pub fn tell_loaded(&self, script: Script) {
+        let summary = self.board.summary();
+        summary.loaded.fetch_add(1, Ordering::Relaxed);
+        self.channel.tell(&FromWorker::Loaded { script });
+    }
+
     /// Starts the threads and says that the worker is ready.
     pub fn begin(&'static self) {
         if let Err(error) = self.start_threads() {
@@ -282,6 +341,7 @@ impl Worker {
                 &format!("no thread can be started: {error}"),
             );
         }
+        self.start_attendant();
         signals::started();
         self.channel.tell(&FromWorker::Ready {
             pid: std::process::id(),
@@ -398,11 +458,13 @@ impl Worker {
                 retry_ms,
             } => {
                 let retry = Duration::from_millis(retry_ms.into());
-                let waiting: Vec<Waiting> = self.waiting.stays_old(script, mtime_us, retry);
-                self.serve_again(waiting);
+                self.serve_again(self.waiting.stays_old(script, mtime_us, retry));
             }
-            ToWorker::Interrupt { .. } | ToWorker::DumpRequest { .. } => {}
-            ToWorker::DumpAll | ToWorker::Fork => {}
+            ToWorker::Interrupt { row, number } => self.wish(Wish::Interrupt { row, number }),
+            ToWorker::DumpRequest { row, number } => self.wish(Wish::Dump { row, number }),
+            ToWorker::DumpAll => self.dump_all(),
+            // For a template only.
+            ToWorker::Fork => {}
         }
     }
 

@@ -20,6 +20,7 @@
 //! handlers. `threads` native threads serve. One attendant attaches for the supervisor's wishes, so
 //! that a held GIL stops nobody else.
 
+pub mod attendant;
 pub mod channel;
 pub mod connections;
 pub mod desk;
@@ -31,16 +32,20 @@ pub mod limit;
 pub mod module;
 pub mod outgoing;
 pub mod reactor;
+pub mod service;
 pub mod signals;
 pub mod socket;
+pub mod template;
 pub mod title;
 pub mod waiting;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use self::attendant::Wish;
 use self::channel::Channel;
 use self::connections::{Connections, Held};
 use self::desk::Desk;
@@ -74,7 +79,7 @@ enum Job {
 pub struct Worker {
     config: GroupConfig,
     board: Board,
-    channel: Channel,
+    channel: &'static Channel,
     connections: Connections,
     waiting: WaitingRoom,
     limit: Limit,
@@ -94,6 +99,8 @@ pub struct Worker {
     serving: AtomicU32,
     /// Wakes the control loop.
     control: OwnedFd,
+    /// For the attendant.
+    wishes: Mutex<Option<Sender<Wish>>>,
     /// Connections could not be accepted for want of descriptors or memory.
     accept_again: AtomicU32,
     watches_activity: bool,
@@ -105,7 +112,7 @@ impl Worker {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(config: GroupConfig, board: Board, channel: Channel) -> io::Result<Worker> {
+    pub fn new(config: GroupConfig, board: Board, channel: &'static Channel) -> io::Result<Worker> {
         let threads = config.threads;
         let limit = match config.maximum_requests {
             0 => 0,
@@ -131,6 +138,7 @@ impl Worker {
             resumed: Condvar::new(),
             serving: AtomicU32::new(0),
             control: eventfd(0)?,
+            wishes: Mutex::default(),
             accept_again: AtomicU32::new(0),
             watches_activity: config.inactivity_timeout > 0,
             peers: [0, own, config.peer_uid.unwrap_or(own)],
@@ -304,6 +312,18 @@ fn drain_eventfd(fd: i32) -> bool {
     // SAFETY: eight bytes from an open eventfd.
     let got = unsafe { libc::read(fd, (&raw mut value).cast(), size_of::<u64>()) };
     got > 0
+}
+
+/// Runs in every process that is forked off this one by `fork`.
+extern "C" fn in_forked_child() {
+    if let Some(worker) = life::worker() {
+        worker.connections.close_in_forked_child();
+        for desk in &worker.desks {
+            desk.forget_in_forked_child();
+        }
+        // SAFETY: of no use to this process; who holds it open keeps others from seeing its end.
+        unsafe { libc::close(fds::CONTROL) };
+    }
 }
 
 fn random_up_to(most: u32) -> u64 {

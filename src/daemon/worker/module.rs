@@ -5,10 +5,14 @@ use core::ffi::c_int;
 
 use pyo3::ffi;
 
-use super::life;
+use super::{life, template};
 use crate::python::slots::{self, Methods};
 
-static METHODS: Methods<2> = Methods([slots::no_args(c"worker", worker), slots::end()]);
+static METHODS: Methods<3> = Methods([
+    slots::no_args(c"worker", worker),
+    slots::no_args(c"template", be_template),
+    slots::end(),
+]);
 
 /// The module's initialisation, called by the import system.
 #[unsafe(no_mangle)]
@@ -35,4 +39,13 @@ pub unsafe extern "C" fn PyInit__rwsgi() -> *mut ffi::PyObject {
 unsafe extern "C" fn worker(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by the bootstrap on the main thread, attached to the main interpreter.
     unsafe { life::run() }
+}
+
+/// `template()`: forks the workers of this group, in which it does not return either.
+unsafe extern "C" fn be_template(
+    _: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `worker`.
+    unsafe { template::run() }
 }

@@ -398,8 +398,7 @@ impl Worker {
             application_group: request.head.site.application_group.bytes().to_vec(),
             path: request.target.script.bytes().to_vec(),
         };
-        let mtime_us = request.target.mtime_us;
-        match self.waiting.wait_for_script(script, mtime_us, waiting) {
+        match self.waiting.wait_for_script(script, waiting) {
             Ok(Entered::Report(script, mtime_us)) => {
                 self.channel.tell(&FromWorker::Stale { script, mtime_us });
             }

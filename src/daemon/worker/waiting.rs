@@ -97,25 +97,20 @@ impl WaitingRoom {
 
     /// A request waits for the replacement of a script. It comes back as an error if the answer
     /// has come already: then it is to be served.
-    pub fn wait_for_script(
-        &self,
-        script: Script,
-        mtime_us: i64,
-        waiting: Waiting,
-    ) -> Result<Entered, Waiting> {
+    pub fn wait_for_script(&self, script: Script, waiting: Waiting) -> Result<Entered, Waiting> {
         let mut inner = self.lock();
         let entered = match inner.changes.get_mut(&script) {
-            Some(change) if change.mtime_us == mtime_us => match change.state {
+            // It may be a later change than the one that this request has found: its answer
+            // settles both.
+            Some(change) => match change.state {
                 State::Found => {
                     change.state = State::Reported;
-                    Entered::Report(script.clone(), mtime_us)
+                    Entered::Report(script.clone(), change.mtime_us)
                 }
                 State::Reported => Entered::Waits,
                 State::StaysOld(_) => return Err(waiting),
             },
-            // Another change has been found meanwhile, whose answer settles this one, too.
-            Some(change) if !matches!(change.state, State::StaysOld(_)) => Entered::Waits,
-            _ => return Err(waiting),
+            None => return Err(waiting),
         };
         inner.requests.push((Cause::Script(script), waiting));
         Ok(entered)
@@ -198,9 +193,9 @@ mod tests {
         assert_eq!(room.changed(script(), 5, true), Changed::Wait);
         assert_eq!(room.changed(script(), 5, true), Changed::UseOld);
         assert_eq!(room.changed(script(), 5, false), Changed::Wait);
-        let entered = room.wait_for_script(script(), 5, waiting());
+        let entered = room.wait_for_script(script(), waiting());
         assert_eq!(entered.ok(), Some(Entered::Report(script(), 5)));
-        let entered = room.wait_for_script(script(), 5, waiting());
+        let entered = room.wait_for_script(script(), waiting());
         assert_eq!(entered.ok(), Some(Entered::Waits));
         assert_eq!(room.stays_old(script(), 5, SECOND).len(), 2);
         assert_eq!(room.changed(script(), 5, true), Changed::UseOld);
@@ -213,7 +208,7 @@ mod tests {
         let room = WaitingRoom::default();
         assert_eq!(room.changed(script(), 5, true), Changed::Wait);
         assert!(room.stays_old(script(), 5, SECOND).is_empty());
-        assert!(room.wait_for_script(script(), 5, waiting()).is_err());
+        assert!(room.wait_for_script(script(), waiting()).is_err());
     }
 
     #[test]
@@ -228,9 +223,9 @@ mod tests {
     fn a_later_change_keeps_those_of_the_earlier_waiting() {
         let room = WaitingRoom::default();
         room.changed(script(), 5, true);
-        let _ = room.wait_for_script(script(), 5, waiting());
+        let _ = room.wait_for_script(script(), waiting());
         room.changed(script(), 6, true);
-        let entered = room.wait_for_script(script(), 6, waiting());
+        let entered = room.wait_for_script(script(), waiting());
         assert_eq!(entered.ok(), Some(Entered::Report(script(), 6)));
         assert!(room.stays_old(script(), 5, SECOND).is_empty());
         assert_eq!(room.stays_old(script(), 6, SECOND).len(), 2);
@@ -240,7 +235,7 @@ mod tests {
     fn causes_are_kept_apart() {
         let room = WaitingRoom::default();
         room.changed(script(), 5, true);
-        let _ = room.wait_for_script(script(), 5, waiting());
+        let _ = room.wait_for_script(script(), waiting());
         room.wait_for_limit(waiting());
         assert_eq!(room.goes_on().len(), 1);
         assert_eq!(room.clear().len(), 1);

@@ -148,6 +148,23 @@ impl<'c> Connection<'c> {
         Duration::from_micros(timeout.unsigned_abs())
     }
 
+    /// Sets what [`timeout`](Self::timeout) gives, and gives what it was. Without effect for the
+    /// stream of an HTTP/2 connection.
+    pub fn set_timeout(self, timeout: Duration) -> Duration {
+        let before = self.timeout();
+        if self.raw().master.is_null() {
+            let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+            // SAFETY: as in `socket`.
+            unsafe {
+                let socket = sys::ap_get_conn_socket(self.raw.as_ptr());
+                if !socket.is_null() {
+                    sys::apr_socket_timeout_set(socket, timeout);
+                }
+            }
+        }
+        before
+    }
+
     /// Nothing can be sent to the client any more: httpd closes the connection.
     #[cold]
     pub fn abort(self) {

@@ -2,7 +2,8 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
-use super::{Alias, ServerConfig, Settings, alias::Pattern, expand, values};
+use super::server::Import;
+use super::{Alias, Globals, ServerConfig, Settings, alias::Pattern, expand, values};
 use crate::httpd::apache::command::{Command, Words};
 use crate::httpd::apache::{Array, PoolStr, Server, text};
 use crate::httpd::daemon::{self, Groups};
@@ -93,11 +94,31 @@ impl<'c> Target<'c> {
         self.command.server()
     }
 
+    /// The values of the main server, wherever the directive stands.
+    fn main_globals(&self) -> Result<&'c mut Globals, String> {
+        let main = Server::main().and_then(ServerConfig::of_mut);
+        main.map(ServerConfig::globals_mut)
+            .ok_or_else(|| format!("{} cannot be used here", self.name()))
+    }
+
     /// The process groups of the configuration that is being read.
     pub fn groups(&self) -> Result<&'c mut Groups, String> {
-        let main = Server::main().and_then(ServerConfig::of_mut);
-        let main = main.ok_or_else(|| format!("{} cannot be used here", self.name()))?;
-        Ok(main.globals_mut().groups_or_new(self.command.pool()))
+        let pool = self.command.pool();
+        self.main_globals()
+            .map(|globals| globals.groups_or_new(pool))
+    }
+
+    /// Has httpd's own processes load a script when they start.
+    pub fn import_embedded(&self, script: Import) -> Result<(), String> {
+        let imports = &mut self.main_globals()?.imports;
+        let same = |other: &Import| {
+            other.path.bytes() == script.path.bytes()
+                && other.application_group.bytes() == script.application_group.bytes()
+        };
+        if !imports.items().iter().any(same) {
+            imports.push(script);
+        }
+        Ok(())
     }
 
     /// The main interpreter is kept for the application group `""` where `name` is that, or may

@@ -18,6 +18,15 @@ pub struct Seed {
     pub value: u32,
 }
 
+/// A script to load when a process starts.
+#[derive(Clone, Copy)]
+pub struct Import {
+    /// The application group.
+    pub application_group: PoolStr,
+    /// The file.
+    pub path: PoolStr,
+}
+
 /// Directives that only the main server may have; every virtual host points to the main server's.
 #[derive(Clone, Copy)]
 pub struct Globals {
@@ -49,6 +58,8 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// Scripts that httpd's own processes load when they start.
+    pub imports: Array<Import>,
     /// The process groups; null as long as there is nothing to say of them.
     groups: *mut Groups,
 }
@@ -140,6 +151,7 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        imports: Array::new(pool),
         groups: core::ptr::null_mut(),
     });
     let config = pool.place(ServerConfig {

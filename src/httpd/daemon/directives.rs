@@ -7,6 +7,7 @@ use crate::httpd::apache::PoolStr;
 use crate::httpd::apache::command::Words;
 use crate::httpd::config::alias::{Alias, Pattern};
 use crate::httpd::config::directives::Target;
+use crate::httpd::config::server::Import;
 use crate::httpd::config::values;
 
 /// `WSGIDaemonProcess`.
@@ -148,14 +149,17 @@ fn import(
     process_group: &PoolStr,
     application_group: &PoolStr,
 ) -> Result<(), String> {
+    let Some(group) = find(target, process_group)? else {
+        return target.import_embedded(Import {
+            application_group: *application_group,
+            path: *path,
+        });
+    };
     let script = Script {
         application_group: application_group.bytes().to_vec(),
         path: path.bytes().to_vec(),
     };
-    let imports = match find(target, process_group)? {
-        Some(group) => &mut group.options.worker.imports,
-        None => return Ok(()),
-    };
+    let imports = &mut group.options.worker.imports;
     if !imports.contains(&script) {
         imports.push(script);
     }

@@ -304,13 +304,13 @@ pub unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
             if parent.pid != std::process::id() {
                 return sys::APR_SUCCESS;
             }
-            parent.lifeline = None;
             if mpm::is_exiting() {
                 let supervisors = core::mem::take(&mut parent.supervisors);
                 drop(parent);
                 stop(supervisors);
                 return sys::APR_SUCCESS;
             }
+            parent.lifeline = None;
             for supervisor in &mut parent.supervisors {
                 supervisor.retired = true;
                 supervisor.server = core::ptr::null_mut();

@@ -13,14 +13,14 @@ use crate::daemon::control::Script;
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::exchange::abi::HashSeed;
-use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::server::Seed;
-use crate::httpd::config::{Globals, ServerConfig};
+use crate::httpd::config::{Globals, ServerConfig, expand};
 use crate::httpd::gateway::choose::{self, Configured};
 use crate::httpd::gateway::load;
 use crate::messages::{
-    BAD_PROCESS_GROUP, LIFELINE_FAILED, NO_GATEWAY_DIRECTORY, NO_SUPERVISOR_PROGRAM, SOCKET_FAILED,
-    USER_IGNORED,
+    BAD_PROCESS_GROUP, CORE_DUMPS, LIFELINE_FAILED, NO_GATEWAY_DIRECTORY, NO_SUPERVISOR_PROGRAM,
+    SOCKET_FAILED, UNDECLARED_PROCESS_GROUP, USER_IGNORED,
 };
 
 /// The file name of the supervisor, beside the gateways.
@@ -181,6 +181,41 @@ pub fn launch(main: Server<'_>, pool: Pool<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Process groups that are named somewhere, by a plain name, but declared nowhere: a warning, since
+/// the name may be in a part of the configuration that is never used.
+pub fn warn_undeclared(main: Server<'_>) {
+    let Some(globals) = ServerConfig::of(main).map(ServerConfig::globals) else {
+        return;
+    };
+    let mut warned: Vec<&[u8]> = Vec::new();
+    for server in main.and_following() {
+        let Some(config) = ServerConfig::of(server) else {
+            continue;
+        };
+        let aliases = config.aliases.items().iter();
+        let names = aliases
+            .filter_map(|alias| alias.process_group.as_ref())
+            .chain(&config.settings.process_group);
+        for name in names.map(PoolStr::bytes) {
+            let literal = !name.is_empty() && expand::parse(name) == expand::Form::Literal;
+            let known = || {
+                let groups = globals.groups();
+                groups.is_some_and(|groups| groups.find(name).is_some())
+            };
+            if literal && !warned.contains(&name) && !known() {
+                warned.push(name);
+                let line = format!(
+                    "{UNDECLARED_PROCESS_GROUP}no WSGIDaemonProcess declares the process group \
+                     '{}', which is used in the configuration of {}",
+                    String::from_utf8_lossy(name),
+                    String::from_utf8_lossy(server.hostname())
+                );
+                main.log(Level::Warning, line.as_bytes());
+            }
+        }
+    }
+}
+
 /// What is the same for all groups.
 struct Shared {
     config: GroupConfig,
@@ -287,6 +322,8 @@ fn start(
     let root = identity::is_root();
     if !root {
         warn_unprivileged(group, &plan, main);
+    } else if shared.core_dumps && plan.identity.user.uid == mpm::child_identity().0 {
+        warn_core_dumps(group, main);
     }
     let socket_owner = group.options.socket_user.unwrap_or(if root {
         mpm::child_identity().0
@@ -390,6 +427,17 @@ fn log_of(group: &Group, main: Server<'_>) -> std::io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(fd.unwrap_or(2)) }
         .as_fd()
         .try_clone_to_owned()
+}
+
+/// Core dumps make httpd's children readable for every process of their user.
+fn warn_core_dumps(group: &Group, main: Server<'_>) {
+    let line = format!(
+        "{CORE_DUMPS}WSGIDaemonProcess {} runs as httpd's own user while CoreDumpDirectory is set: \
+         its applications can read the memory of httpd's children, TLS keys included; give it a \
+         user= of its own",
+        group.label()
+    );
+    main.log(Level::Warning, line.as_bytes());
 }
 
 /// Without root's rights another user is out of reach.

@@ -42,6 +42,15 @@ impl Front for HttpdExchange<'_> {
         self.request.connection().is_backed_up()
     }
 
+    fn append_unmapped(&self, fd: RawFd, offset: u64, length: u64) -> Result<(), i32> {
+        self.append_range(fd, offset, length, false)
+    }
+
+    #[cold]
+    fn set_write_timeout(&self, timeout: Duration) -> Duration {
+        self.request.connection().set_timeout(timeout)
+    }
+
     fn write_timeout(&self) -> Duration {
         self.request.connection().timeout()
     }

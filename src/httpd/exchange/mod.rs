@@ -34,6 +34,8 @@ pub struct HttpdExchange<'r> {
     head: Cell<Option<StoredHead>>,
     /// Something was handed to the output filters.
     sent: Cell<bool>,
+    /// A part of the body was left out: only the head is wanted.
+    discarded: Cell<bool>,
     /// The end of the response was handed on.
     ended: Cell<bool>,
     client_gone: Cell<bool>,
@@ -53,6 +55,7 @@ impl<'r> HttpdExchange<'r> {
             output: Cell::new(None),
             head: Cell::new(None),
             sent: Cell::new(false),
+            discarded: Cell::new(false),
             ended: Cell::new(false),
             client_gone: Cell::new(false),
             filter_error: Cell::new(false),
@@ -91,7 +94,7 @@ impl Exchange for HttpdExchange<'_> {
     }
 
     fn append_file(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
-        self.append_range(fd, offset, length)
+        self.append_range(fd, offset, length, true)
     }
 
     fn send(&self, how: Send, _: &MayBlock) -> Result<(), ClientGone> {

@@ -4,7 +4,9 @@ use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
-use crate::exchange::abi::{HashSeed, HostTable, Opt, RuntimeOptions, Slice, Text, VERSION};
+use crate::exchange::abi::{
+    HashSeed, HostTable, Import, Opt, RuntimeOptions, Slice, Text, VERSION,
+};
 use crate::exchange::{Level, abi::GatewayTable};
 use crate::httpd::apache::{Pool, Server, mpm};
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
@@ -130,6 +132,15 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         .iter()
         .map(|filter| Text::from(filter.bytes()))
         .collect();
+    let imports: Vec<Import<'_>> = globals
+        .imports
+        .items()
+        .iter()
+        .map(|script| Import {
+            application_group: Text::from(script.application_group.bytes()),
+            path: Text::from(script.path.bytes()),
+        })
+        .collect();
     let seed = globals.hash_seed.unwrap_or(Seed {
         kind: HashSeed::Unset,
         value: 0,
@@ -141,6 +152,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
     let options = RuntimeOptions {
         program_name: Opt::new(choice.program.as_ref().map(|program| program.bytes())),
         home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
+        imports: Slice::new(&imports),
         python_path: Slice::new(&python_path),
         warnings: Slice::new(&warnings),
         optimize: globals

@@ -174,9 +174,11 @@ impl<'r> Place<'r> {
             route::check_allowed(allowed.items(), name)?;
         }
         if name.is_empty() {
+            // Python may run here for imported scripts only.
+            let restricted = config.globals().restrict_embedded == Some(true);
             return match child::gateway() {
-                Some(gateway) => Ok(Place::Embedded(gateway)),
-                None => Err(without_python(config)),
+                Some(gateway) if !restricted => Ok(Place::Embedded(gateway)),
+                _ => Err(without_python(config)),
             };
         }
         let group = route::find(request, config, name)?;

@@ -35,7 +35,10 @@ pub unsafe extern "C" fn check_config(
                 return sys::OK;
             }
             match resolve(pool, server) {
-                Ok(()) => sys::OK,
+                Ok(()) => {
+                    start::warn_undeclared(server);
+                    sys::OK
+                }
                 Err(message) => {
                     server.log(Level::Crit, message.as_bytes());
                     sys::HTTP_INTERNAL_SERVER_ERROR
@@ -57,7 +60,8 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    if globals.restrict_embedded == Some(true) {
+    // What is to be loaded in httpd's own processes needs Python there, whatever may be asked for.
+    if globals.restrict_embedded == Some(true) && globals.imports.items().is_empty() {
         return Ok(());
     }
     let module = load::module_file()
@@ -65,8 +69,14 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let home = globals
         .python_home
         .map(|home| PathBuf::from(std::ffi::OsStr::from_bytes(home.bytes())));
+    let hint = match globals.groups() {
+        Some(groups) if !groups.all().is_empty() => {
+            "; if all applications run in process groups, set WSGIRestrictEmbedded On"
+        }
+        _ => "",
+    };
     let found = choose::choose(&module, home.as_deref())
-        .map_err(|failure| format!("{}{}", failure.code, failure.message))?;
+        .map_err(|failure| format!("{}{}{hint}", failure.code, failure.message))?;
     let keep = |path: &Path| -> PoolStr { pool.copy(path.as_os_str().as_bytes()) };
     globals.gateway = Some(Choice {
         gateway: keep(&found.gateway),

@@ -60,6 +60,27 @@ fn large_bodies_are_whole() {
 }
 
 #[test]
+fn a_whole_response_has_a_length_however_it_arrives() {
+    for (size, flags, status, length) in [
+        (5, flag::END, "200 OK", -1),
+        (500_000, flag::END, "200 OK", 500_000),
+        (500_000, flag::END | flag::BAD, "200 OK", -1),
+        (500_000, 0, "200 OK", -1),
+        (500_000, flag::END, "304 Not Modified", -1),
+    ] {
+        let frame = reply_frame(status, &[], -1, &vec![1; size], flags);
+        let (_, front, _) = answered(FakeFront::default(), move |peer| {
+            peer.send(&frame);
+            if flags & flag::END == 0 {
+                peer.put(Kind::Data, flag::END, 0, b"");
+            }
+        });
+        assert_eq!(front.length.get(), length, "{size} {flags} {status}");
+        assert_eq!(front.data().len(), size);
+    }
+}
+
+#[test]
 fn what_is_to_be_flushed_is_not_kept_back() {
     let (user, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
     let front = FakeFront {
@@ -271,18 +292,21 @@ fn files() {
 
 #[test]
 fn files_that_cannot_be_used() {
-    let range = |offset, length| FileRange { offset, length }.encode(flag::END, 1);
+    let range = FileRange {
+        offset: 0,
+        length: 5,
+    };
+    let range = range.encode(flag::END, 1);
     let short = temporary(b"0123");
     let device = File::open("/dev/zero").unwrap();
-    let scripts: [Box<dyn FnOnce(&mut Peer) + Send>; 3] = [
-        Box::new(move |peer| peer.send(&range(0, 1))),
-        Box::new(move |peer| peer.send_with(&range(0, 5), &short)),
-        Box::new(move |peer| peer.send_with(&range(0, 5), &device)),
-    ];
-    for script in scripts {
+    let files = [None, Some(short), Some(device)];
+    for file in files {
         let (outcome, front, kept) = answered(FakeFront::default(), move |peer| {
             peer.reply(-1, b"", 0);
-            script(peer);
+            match file {
+                Some(file) => peer.send_with(&range, &file),
+                None => peer.send(&range),
+            }
         });
         assert_eq!((outcome, kept), (502, false));
         assert_eq!(front.code().as_deref(), Some("RWSGI0311"));

@@ -20,13 +20,13 @@ fn hello_then(end: impl FnOnce(Peer) + Send + 'static) -> Worker {
 #[test]
 fn a_connection_serves_many_requests() {
     let worker = Worker::serve(|mut peer| {
-        for _ in 0..3 {
+        for _ in 0..100 {
             peer.hello();
         }
         assert!(peer.frame().is_none());
     });
     let group = pools(&[&worker]);
-    for _ in 0..3 {
+    for _ in 0..100 {
         let front = FakeFront::default();
         assert_eq!(forward(&group, &front), outcome::DONE);
         assert_eq!(*front.seen.borrow(), complete(b"hello"));

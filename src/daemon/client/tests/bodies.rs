@@ -208,3 +208,26 @@ fn a_worker_that_answers_before_it_has_the_body() {
     assert_eq!(group.idle(0), 0);
     worker.finish();
 }
+
+#[test]
+fn a_worker_that_dies_during_an_upload() {
+    let pieces = (0..200).map(|_| Body::Here(bytes(60_000)));
+    let front = front(pieces);
+    let worker = Worker::serve(|mut peer| {
+        peer.expect(Kind::Request);
+        let limit = 1 << 24;
+        peer.send(
+            &Read {
+                wanted: limit,
+                limit,
+            }
+            .encode(),
+        );
+        peer.expect(Kind::Body);
+    });
+    assert_eq!(forward(&pools(&[&worker]), &front), 502);
+    assert_eq!(front.code().as_deref(), Some("RWSGI0303"));
+    // The rest of the body was not read for nobody.
+    assert!(front.body.borrow().len() > 100);
+    worker.finish();
+}

@@ -41,7 +41,6 @@ pub enum Part {
     File(Vec<u8>),
 }
 
-#[derive(Default)]
 pub struct FakeFront {
     pub body: RefCell<VecDeque<Body>>,
     pub expects_continue: bool,
@@ -59,6 +58,31 @@ pub struct FakeFront {
     pub appended: RefCell<Vec<Part>>,
     pub sent: Cell<bool>,
     pub gone: Cell<bool>,
+    pub timeout: Cell<Duration>,
+    /// Content-Length of the response.
+    pub length: Cell<i64>,
+}
+
+impl Default for FakeFront {
+    fn default() -> Self {
+        FakeFront {
+            body: RefCell::default(),
+            expects_continue: false,
+            head_request: false,
+            seen: RefCell::default(),
+            logged: RefCell::default(),
+            retry: Cell::default(),
+            waits: Cell::default(),
+            leaves_after: Cell::default(),
+            socket: None,
+            pending: RefCell::default(),
+            appended: RefCell::default(),
+            sent: Cell::default(),
+            gone: Cell::default(),
+            timeout: Cell::new(Duration::from_secs(20)),
+            length: Cell::new(-1),
+        }
+    }
 }
 
 impl FakeFront {
@@ -146,6 +170,7 @@ impl Exchange for FakeFront {
     fn start(&self, head: &ResponseHead<'_>) {
         assert!(!self.sent.get(), "a head after data");
         self.note(Seen::Start(head.status));
+        self.length.set(head.content_length);
     }
 
     fn append(&self, data: &[u8]) {
@@ -249,8 +274,16 @@ impl Front for FakeFront {
         !self.pending.borrow().is_empty() && !self.gone.get()
     }
 
+    fn append_unmapped(&self, fd: RawFd, offset: u64, length: u64) -> Result<(), i32> {
+        self.append_file(fd, offset, length)
+    }
+
+    fn set_write_timeout(&self, timeout: Duration) -> Duration {
+        self.timeout.replace(timeout)
+    }
+
     fn write_timeout(&self) -> Duration {
-        Duration::from_secs(20)
+        self.timeout.get()
     }
 
     fn give_up(&self) {

@@ -201,3 +201,45 @@ fn an_end_user_who_leaves_a_backlog() {
     leaver.join().unwrap();
     worker.finish();
 }
+
+#[test]
+fn an_end_user_who_takes_nothing_is_given_up() {
+    let worker = Worker::serve(move |mut peer| {
+        peer.expect(Kind::Request);
+        peer.reply(-1, &bytes(1_000_000), flag::FLUSH);
+        assert!(peer.frame().is_none());
+    });
+    let group = Pools::new(Settings {
+        response_timeout: Some(Duration::from_millis(100)),
+        ..settings(&[&worker])
+    });
+    let (front, _far) = connected();
+    let usual = front.timeout.get();
+    assert_eq!(forward(&group, &front), outcome::CUT);
+    assert_eq!(front.timeout.get(), usual);
+    assert!(front.logged.borrow().is_empty());
+    worker.finish();
+}
+
+#[test]
+fn a_worker_that_is_silent_with_a_backlog() {
+    let (tell, told) = channel();
+    let worker = Worker::serve(move |mut peer| {
+        peer.expect(Kind::Request);
+        peer.reply(-1, &bytes(1_000_000), flag::FLUSH);
+        // The client closes.
+        assert!(peer.frame().is_none());
+        tell.send(()).unwrap();
+    });
+    let group = Pools::new(Settings {
+        socket_timeout: Duration::from_millis(100),
+        ..settings(&[&worker])
+    });
+    let (front, far) = connected();
+    assert_eq!(forward(&group, &front), outcome::CUT);
+    told.recv().unwrap();
+    assert_eq!(front.code().as_deref(), Some("RWSGI0304"));
+    assert_eq!(front.seen.borrow().last(), Some(&Seen::Abort));
+    drop(far);
+    worker.finish();
+}

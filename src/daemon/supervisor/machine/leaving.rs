@@ -76,6 +76,7 @@ impl Machine {
         }
         worker.state = State::Leaving;
         let slot = &mut self.slots[worker.slot];
+        slot.not_before = self.now;
         for place in [&mut slot.current, &mut slot.next] {
             if *place == Some(id) {
                 *place = None;

@@ -87,6 +87,7 @@ impl Machine {
         let slot = worker.slot;
         if self.slots[slot].current == Some(id) {
             self.slots[slot].current = None;
+            self.slots[slot].not_before = self.now;
         }
         let text = format!(
             "no thread could have the GIL for {} (deadlock-timeout): the stacks follow, then the \
@@ -176,7 +177,9 @@ impl Machine {
         worker.overdue = overdue;
         if leaving && !running.is_empty() && hopeless == running.len() {
             let ms = u64::from(self.config.shutdown_timeout) * 1000;
-            self.kill_after(id, ms);
+            if ms > 0 {
+                self.kill_after(id, ms);
+            }
         } else if give_up && self.replace(id, Reason::RequestTimeout) {
             self.info(id, "is to be replaced (request_timeout)".to_owned());
         }

@@ -7,7 +7,9 @@
 //! `next` one is being started, as the first one or to replace the current one. A worker that was
 //! replaced leaves: it is told to drain, and killed at its deadline.
 //!
-//! * `slots`: starting, swapping, failing; the order of planned replacements.
+//! * `slots`: starting and swapping.
+//! * `replacing`: who is to be replaced and why; changed scripts.
+//! * `failing`: workers that do not start, and workers that die.
 //! * `limits`: what the boards show: hung requests, a held GIL, idleness, memory.
 //! * `leaving`: draining, deadlines, the end of the group.
 //! * `preload`: the template that workers are forked from.
@@ -16,9 +18,11 @@
 #![forbid(unsafe_code)]
 
 mod death;
+mod failing;
 mod leaving;
 mod limits;
 mod preload;
+mod replacing;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -235,7 +239,7 @@ pub struct Machine {
     next_id: WorkerId,
     timers: Timers,
     preload: Preload,
-    reload: slots::Reload,
+    reload: replacing::Reload,
     ending: Option<leaving::Ending>,
     /// The last failure's text, which is not logged again while it stays the same.
     complaint: String,
@@ -255,7 +259,7 @@ impl Machine {
             next_id: 1,
             timers: Timers::default(),
             preload: Preload::default(),
-            reload: slots::Reload::default(),
+            reload: replacing::Reload::default(),
             ending: None,
             complaint: String::new(),
             complaint_about: None,

@@ -16,7 +16,7 @@ pub(super) struct Preload {
     not_before: u64,
     delay: Delay,
     /// What did not load when there was no worker yet.
-    skip: Vec<Script>,
+    pub(super) skip: Vec<Script>,
 }
 
 impl Default for Preload {
@@ -82,10 +82,13 @@ impl Machine {
         text: &str,
     ) {
         self.preload.starting = None;
-        let waiting = (0..self.slots.len()).find_map(|slot| {
-            let state = &self.slots[slot];
-            Some((slot, state.current?, state.want?.reason))
-        });
+        // One that waits for new code, if there is such a one.
+        let waiting = (0..self.slots.len())
+            .filter_map(|slot| {
+                let state = &self.slots[slot];
+                Some((slot, state.current?, state.want?))
+            })
+            .max_by_key(|(_, _, want)| want.since);
         let cold = self.slots.iter().any(|slot| slot.current.is_none());
         let again_at_once = match script {
             Some(script) if cold && !self.preload.skip.contains(&script) => {
@@ -95,15 +98,39 @@ impl Machine {
             _ => false,
         };
         match waiting {
-            Some((slot, current, reason)) => {
-                self.replacement_failed(id, slot, current, reason, text);
+            Some((slot, current, want)) => {
+                self.replacement_failed(id, slot, current, want.reason, text);
             }
             None => self.complain(code, id, None, text.to_owned()),
         }
         if !again_at_once {
-            self.preload.not_before = self.now + self.preload.delay.grow();
-            self.timers.add(self.preload.not_before, Timer::Template);
+            self.template_later();
         }
+        for current in self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.current)
+            .collect::<Vec<_>>()
+        {
+            self.resume(current);
+        }
+    }
+
+    fn template_later(&mut self) {
+        let delay = self.preload.delay.grow();
+        self.template_not_before(self.now + delay);
+    }
+
+    pub(super) fn template_not_before(&mut self, at: u64) {
+        self.preload.not_before = at;
+        if at > self.now {
+            self.timers.add(at, Timer::Template);
+        }
+    }
+
+    /// A worker that could only be forked will not be started now.
+    pub(super) fn no_template_soon(&self) -> bool {
+        self.config.preload && self.preload.ready.is_none() && self.preload.not_before > self.now
     }
 
     pub(super) fn template_died(&mut self, id: WorkerId, template: &Worker, how: &str) {
@@ -116,8 +143,7 @@ impl Machine {
                 self.preload.ready = None;
                 let text = format!("the template died {how}; it is started again");
                 self.log(Level::Error, Some(messages::TEMPLATE_DIED), Some(id), text);
-                self.preload.not_before = self.now + self.preload.delay.grow();
-                self.timers.add(self.preload.not_before, Timer::Template);
+                self.template_later();
             }
             State::Leaving => self.info(id, format!("the template ended {how}")),
         }
