@@ -144,7 +144,7 @@ def test_each_group_has_its_own_version(server, pythons):
 
 
 def test_they_serve_at_once(server, pythons):
-    storms = [Storm(server.port, target=f"/{version}?{{}}", connections=8) for version in pythons]
+    storms = [Storm(server, target=f"/{version}?{{}}", connections=8) for version in pythons]
     for storm in storms:
         storm.__enter__()
     try:
@@ -154,7 +154,7 @@ def test_they_serve_at_once(server, pythons):
         for storm in storms:
             storm.__exit__(None, None, None)
     for storm, version in zip(storms, pythons):
-        storm.judge(server)
+        storm.judge()
         seen = {tuple(json.loads(answer.body)["version"][:2]) for answer in storm.answers}
         assert seen == {tuple(map(int, version.split(".")))}
 
