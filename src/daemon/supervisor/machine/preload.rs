@@ -6,6 +6,9 @@ use crate::daemon::control::{Reason, Script};
 use crate::exchange::Level;
 use crate::messages::{self, Code};
 
+/// A template that ends within this time is not started again at once.
+const SHORT_LIFE_MS: u64 = 10_000;
+
 /// The template of the group.
 #[derive(Debug)]
 pub(super) struct Preload {
@@ -67,7 +70,9 @@ impl Machine {
 
     pub(super) fn template_ready(&mut self, id: WorkerId) {
         self.preload.starting = None;
-        self.preload.delay.reset();
+        if let Some(template) = self.workers.get_mut(&id) {
+            template.serving_since = self.now;
+        }
         self.info(id, "the template has imported everything".to_owned());
         if let Some(old) = self.preload.ready.replace(id) {
             self.drain(old, Reason::ScriptReload);
@@ -133,6 +138,17 @@ impl Machine {
         self.config.preload && self.preload.ready.is_none() && self.preload.not_before > self.now
     }
 
+    /// It cannot be told to fork any more. `since`: when it became ready.
+    pub(super) fn template_lost(&mut self, id: WorkerId, since: u64) {
+        if self.preload.ready == Some(id) {
+            self.preload.ready = None;
+            if self.now - since >= SHORT_LIFE_MS {
+                self.preload.delay.reset();
+            }
+            self.template_later();
+        }
+    }
+
     pub(super) fn template_died(&mut self, id: WorkerId, template: &Worker, how: &str) {
         match template.state {
             State::Starting => {
@@ -140,10 +156,9 @@ impl Machine {
                 self.template_failed(id, None, messages::TEMPLATE_FAILED, &text);
             }
             State::Ready | State::Serving => {
-                self.preload.ready = None;
+                self.template_lost(id, template.serving_since);
                 let text = format!("the template died {how}; it is started again");
                 self.log(Level::Error, Some(messages::TEMPLATE_DIED), Some(id), text);
-                self.template_later();
             }
             State::Leaving => self.info(id, format!("the template ended {how}")),
         }

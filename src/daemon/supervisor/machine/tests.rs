@@ -47,6 +47,7 @@ struct Fake {
     serving: bool,
     paused: bool,
     draining: bool,
+    silent: bool,
     imports: Vec<Script>,
 }
 
@@ -150,10 +151,12 @@ impl World {
             serving: false,
             paused: false,
             draining: false,
+            silent: false,
             imports,
         };
         assert!(self.fakes.insert(id, fake).is_none(), "a number twice");
-        let there = |fake: &&Fake| fake.slot == slot && fake.role == role && !fake.draining;
+        let there =
+            |fake: &&Fake| fake.slot == slot && fake.role == role && !fake.draining && !fake.silent;
         // The one that serves, the one that starts, and one that has failed but lives yet.
         assert!(self.fakes.values().filter(there).count() <= 3);
     }
@@ -507,6 +510,9 @@ fn happen(world: &mut World, random: &mut Random) {
             if let Some(id) = random.pick(&everybody) {
                 // Who closes its channel ends soon, and if not, is killed.
                 world.report(Event::Silent { worker: id });
+                if let Some(fake) = world.fakes.get_mut(&id) {
+                    fake.silent = true;
+                }
                 let unknown = !world.machine.workers.contains_key(&id);
                 if unknown || random.below(2) == 0 {
                     world.fakes.remove(&id);
