@@ -22,15 +22,19 @@ CARGOFLAGS ?= --locked
 # For `make run`. PORT=0 takes any free port.
 PORT ?= 8000
 MPM ?= event
+# embedded: in httpd's own processes. daemon: in processes of their own (see docs/daemon.md).
+MODE ?= embedded
 DESTDIR ?=
 # Passed on to pytest, for example PYTEST="-k django -x".
 PYTEST ?=
+# Seconds for each fuzz target.
+FUZZ ?= 30
 # Passed on to tests/bench/run.py.
 BENCH ?=
 
 # rustup installs here, and a shell started before that does not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
-export PYTHON PYTHONS APXS CARGO CARGOFLAGS PORT MPM DESTDIR PYTEST
+export PYTHON PYTHONS APXS CARGO CARGOFLAGS PORT MPM MODE DESTDIR PYTEST
 export PYTHONDONTWRITEBYTECODE := 1
 
 TOOLS := tests/tools
@@ -41,15 +45,16 @@ READABLE := $(TOOLS)/readable_tree.sh
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install what building and testing need (Debian packages, Rust); asks nothing
 	@$(TOOLS)/deps.sh
 
 .PHONY: build
-build: ## Build mod_rwsgi.so and the gateway for PYTHON into build/
+build: ## Build mod_rwsgi.so, rwsgi-daemon and the gateway for PYTHON into build/
 	@$(TOOLS)/module.sh
+	@$(TOOLS)/daemon.sh
 	@$(TOOLS)/gateway.sh "$(PYTHON)" default
 
 .PHONY: gateway
@@ -61,7 +66,7 @@ venv: ## Create the virtual environment of the tests, build/venv
 	@$(TOOLS)/venv.sh
 
 .PHONY: run
-run: deps ## Serve the sample Django site on 127.0.0.1:PORT (8000) under MPM (event)
+run: deps ## Serve the sample Django site on 127.0.0.1:PORT (8000); MODE=daemon, MPM=prefork
 	@$(READABLE) run-here
 .PHONY: run-here
 run-here: build venv
@@ -71,16 +76,22 @@ run-here: build venv
 test: deps ## Run everything: check, unit tests, end-to-end tests
 	@$(READABLE) test-here
 .PHONY: test-here
-test-here: build venv check unit
+test-here: build venv check unit daemon-parts
 	@$(TOOLS)/e2e.sh
 
 .PHONY: unit
-unit: ## Run the unit tests: the pure parts, the httpd side, the gateway against PYTHON
+unit: ## Run the unit tests: pure parts, httpd side, supervisor, the gateway against PYTHON
 	@echo "== unit tests: pure parts"
 	@CARGO_TARGET_DIR=target $(CARGO) test $(CARGOFLAGS) --quiet
 	@echo "== unit tests: the httpd side"
 	@CARGO_TARGET_DIR=target/httpd $(CARGO) test $(CARGOFLAGS) --features httpd --quiet
+	@echo "== unit tests: the supervisor"
+	@CARGO_TARGET_DIR=target/supervisor $(CARGO) test $(CARGOFLAGS) --features supervisor --quiet
 	@$(TOOLS)/python_tests.sh "$(PYTHON)"
+
+.PHONY: daemon-parts
+daemon-parts: build venv ## Run the tests of supervisor and worker by themselves, without httpd
+	@$(TOOLS)/daemon_tests.sh $(notdir $(wildcard tests/supervisor tests/worker))
 
 .PHONY: e2e
 e2e: ## Run the end-to-end tests only: make e2e PYTEST="-k django"
@@ -108,8 +119,8 @@ bench-here: build venv
 	@$(VENV)/bin/python tests/bench/run.py $(BENCH)
 
 .PHONY: install
-install: ## Install the module, the gateways and (on Debian) rwsgi.load and rwsgi.conf; DESTDIR works
-	@test -f build/mod_rwsgi.so -a -f build/rwsgi/default || $(MAKE) build
+install: ## Install the module, gateways, rwsgi-daemon and (on Debian) rwsgi.load and rwsgi.conf; DESTDIR works
+	@test -f build/mod_rwsgi.so -a -f build/rwsgi/default -a -x build/rwsgi/rwsgi-daemon || $(MAKE) build
 	@$(TOOLS)/install.sh install
 
 .PHONY: uninstall
@@ -119,3 +130,7 @@ uninstall: ## Remove what install installed
 .PHONY: clean
 clean: ## Remove build/ and target/
 	rm -rf build target
+
+.PHONY: fuzz
+fuzz: ## Fuzz the pure codecs, each for FUZZ seconds (30)
+	@tests/fuzz/run.sh $(FUZZ)

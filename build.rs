@@ -40,6 +40,7 @@ mod httpd {
         "ap_exists_config_define",
         "ap_find_path_info",
         "ap_get_brigade",
+        "ap_get_conn_socket",
         "ap_get_limit_req_body",
         "ap_get_server_banner",
         "ap_get_server_built",
@@ -58,6 +59,7 @@ mod httpd {
         "ap_pregsub",
         "ap_regexec",
         "ap_run_dirwalk_stat",
+        "ap_runtime_dir_relative",
         "ap_run_http_scheme",
         "ap_server_root_relative",
         "ap_set_content_length",
@@ -73,9 +75,12 @@ mod httpd {
         "apr_file_(dup|open)",
         "apr_hash_get",
         "apr_os_file_(get|put)",
+        "apr_os_sock_get",
         "apr_palloc",
-        "apr_pool_cleanup_(null|register)",
+        "apr_pool_(cleanup_(null|register)|create_ex|destroy)",
+        "apr_proc_other_child_(register|unregister)",
         "apr_pstrmemdup",
+        "apr_socket_timeout_(get|set)",
         "apr_table_(addn|elts|get|setn)",
         "apr_uri_unparse",
         "rwsgi_.*",
@@ -84,6 +89,7 @@ mod httpd {
         "ap_regmatch_t",
         "ap_bucket_error",
         "ap_version_t",
+        "apr_proc_t",
         "apr_table_entry_t",
         "cmd_parms",
         "command_rec",
@@ -98,16 +104,17 @@ mod httpd {
         "APR_(BLOCK_READ|NONBLOCK_READ|DIR|NOFILE|REG|SUCCESS)",
         "APR_FINFO_(MIN|MTIME)",
         "APR_FOPEN_(BINARY|READ|SENDFILE_ENABLED)",
-        "APR_HOOK_MIDDLE",
+        "APR_HOOK_(MIDDLE|REALLY_LAST)",
+        "APR_OC_REASON_(DEATH|LOST|RESTART|UNREGISTER)",
         "AP_(CGI_PASS_AUTH|CORE_CONFIG)_ON",
         "AP_CONN_CLOSE",
         "AP_FILTER_ERROR",
         "AP_FTYPE_PROTOCOL",
         "AP_MODE_READBYTES",
-        "AP_MPMQ_(MAX_(DAEMONS|THREADS)|MPM_STATE|STOPPING)",
+        "AP_MPMQ_(GENERATION|MAX_(DAEMONS|THREADS)|MPM_STATE|STOPPING)",
         "AP_REG_EXTENDED",
         "AP_REQ_REJECT_PATH_INFO",
-        "AP_SQ_(MAIN_STATE|RUN_MODE|MS_CREATE_PRE_CONFIG|RM_CONFIG_TEST)",
+        "AP_SQ_(MAIN_STATE|RUN_MODE|MS_(CREATE_PRE_CONFIG|EXITING)|RM_CONFIG_TEST)",
         "DECLINED",
         "GLOBAL_ONLY",
         "HTTP_.*",
@@ -122,6 +129,9 @@ mod httpd {
         "RSRC_CONF",
         "TAKE1",
         "ap_bucket_type_error",
+        "ap_coredumpdir_configured",
+        "ap_server_conf",
+        "ap_unixd_config",
         "apr_bucket_type_eos",
     ];
 
@@ -257,7 +267,10 @@ mod httpd {
                         "#[unsafe(no_mangle)]\nextern \"C\" fn {name}() {{ no_httpd(\"{name}\") }}\n"
                     );
                 }
-            } else if let Some(name) = name(line, "pub static ", ':').filter(|_| foreign) {
+            } else if let Some(name) = name(line, "pub static mut ", ':')
+                .or_else(|| name(line, "pub static ", ':'))
+                .filter(|_| foreign)
+            {
                 text += &format!("#[unsafe(no_mangle)]\nstatic {name}: u8 = 0;\n");
             }
         }

@@ -5,6 +5,7 @@
 #include "http_config.h"
 #include "http_core.h"
 #include "http_log.h"
+#include "http_main.h"
 #include "http_protocol.h"
 #include "http_request.h"
 #include "http_ssl.h"
@@ -13,6 +14,7 @@
 #include "ap_mpm.h"
 #include "ap_regex.h"
 #include "mpm_common.h"
+#include "unixd.h"
 #include "util_filter.h"
 #include "util_script.h"
 
@@ -23,6 +25,7 @@
 #include "apr_portable.h"
 #include "apr_strings.h"
 #include "apr_tables.h"
+#include "apr_thread_proc.h"
 #include "apr_uri.h"
 
 #include "shim.h"

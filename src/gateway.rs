@@ -3,8 +3,10 @@
 use core::ffi::c_void;
 use std::time::Duration;
 
+use crate::daemon::control::Script;
+use crate::daemon::worker::imports;
 use crate::exchange::abi::{
-    self, ExchangeTable, GatewayTable, HostTable, Request, RuntimeOptions, Text, read,
+    self, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions, Text, read,
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
@@ -58,13 +60,33 @@ unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOption
             let services = Services {
                 log: Box::new(log),
                 is_ending: Box::new(is_ending),
+                replacement: None,
             };
-            match runtime::start(options.into(), services) {
-                Ok(()) => 0,
-                Err(_) => -1,
+            if runtime::start(options.into(), services).is_err() {
+                return -1;
             }
+            load(options.imports.items(), log);
+            0
         },
     )
+}
+
+/// Loads scripts before there are requests.
+fn load(scripts: &[Import<'_>], log: impl Fn(Level, &[u8])) {
+    let Some(runtime) = runtime::runtime() else {
+        return;
+    };
+    for script in scripts {
+        let script = Script {
+            application_group: script.application_group.bytes().to_vec(),
+            path: script.path.bytes().to_vec(),
+        };
+        if let Err(failure) = imports::load(runtime, &script, imports::WHAT) {
+            for line in failure.lines() {
+                log(Level::Error, line);
+            }
+        }
+    }
 }
 
 unsafe extern "C" fn handle(request: *const Request<'_>) -> i32 {

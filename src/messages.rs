@@ -98,6 +98,68 @@ codes! {
     BODY_READ_FAILED = 205;
     /// The response had begun when the application failed; it was cut short.
     RESPONSE_CUT = 206;
+    /// `RequestTimeout` was raised in the request.
+    REQUEST_INTERRUPTED = 207;
+
+    // 0300-0329: daemon mode, the client in httpd.
+    /// No worker could be reached in time.
+    DAEMON_UNAVAILABLE = 300;
+    /// The request waited longer than queue-timeout.
+    DAEMON_QUEUE_TIMEOUT = 301;
+    /// No answer within socket-timeout.
+    DAEMON_TIMEOUT = 302;
+    /// The worker ended while it had the request.
+    DAEMON_DIED = 303;
+    /// A response that had begun was cut short.
+    DAEMON_CUT = 304;
+    /// Module and worker are of different builds.
+    DAEMON_VERSION = 305;
+    /// What the worker sent is no valid answer.
+    DAEMON_BAD_ANSWER = 306;
+    /// The head of the request is too large for the wire.
+    DAEMON_REQUEST_TOO_LARGE = 307;
+    /// The worker does not accept requests of this user.
+    DAEMON_FORBIDDEN = 308;
+    /// Fresh connections broke again and again before the request was started.
+    DAEMON_NOT_SERVED = 309;
+    /// The system refused a connection.
+    DAEMON_CONNECT_FAILED = 310;
+    /// A file that the worker sent for the response cannot be used.
+    DAEMON_BAD_FILE = 311;
+
+    // 0330-0369: process groups, on the httpd side.
+    /// A process group cannot be started as it is configured.
+    BAD_PROCESS_GROUP = 330;
+    /// The program rwsgi-daemon is not installed.
+    NO_SUPERVISOR_PROGRAM = 331;
+    /// A listening socket could not be made.
+    SOCKET_FAILED = 332;
+    /// The pipe of a generation could not be made.
+    LIFELINE_FAILED = 333;
+    /// A supervisor could not be started.
+    SUPERVISOR_NOT_STARTED = 334;
+    /// A supervisor died.
+    SUPERVISOR_DIED = 335;
+    /// A supervisor did not end in time.
+    SUPERVISOR_KILLED = 336;
+    /// user= and the like have no effect.
+    USER_IGNORED = 337;
+    /// The process group is kept from serving here (WSGIRestrictProcess).
+    PROCESS_GROUP_RESTRICTED = 338;
+    /// The process group belongs to another virtual host.
+    PROCESS_GROUP_ELSEWHERE = 339;
+    /// The process group is a service script.
+    SERVICE_SCRIPT = 340;
+    /// The script does not belong to script-user or script-group, or others may write it.
+    SCRIPT_OWNER = 341;
+    /// The script lies outside of the group's chroot.
+    SCRIPT_OUTSIDE = 342;
+    /// The connections to a process group are not set up in this process.
+    NO_CLIENT = 343;
+    /// Core dumps make the memory of httpd's children readable for a process group.
+    CORE_DUMPS = 344;
+    /// A process group that is named in the configuration is not declared.
+    UNDECLARED_PROCESS_GROUP = 345;
 
     // 0400-0449: the supervisor of a process group.
     /// The configuration of the group is wrong.
@@ -142,6 +204,28 @@ codes! {
     BAD_MESSAGE = 419;
     /// The memory of workers cannot be measured.
     NO_RSS = 420;
+
+    // 0450-0489: the workers of daemon mode.
+    /// A worker cannot begin.
+    WORKER_START_FAILED = 450;
+    /// A user who may not connect has tried to.
+    WORKER_PEER_REFUSED = 451;
+    /// A script of WSGIImportScript could not be loaded.
+    IMPORT_FAILED = 452;
+    /// A message of the supervisor could not be understood.
+    WORKER_CONTROL = 453;
+    /// Bytes that are no request.
+    WORKER_MALFORMED = 454;
+    /// A request of another version of the protocol.
+    WORKER_VERSION = 455;
+    /// No further connection can be accepted.
+    WORKER_NO_DESCRIPTORS = 456;
+    /// The locale is not supported.
+    WORKER_LOCALE = 457;
+    /// The response headers are too large for the wire.
+    WORKER_HEAD_TOO_LARGE = 458;
+    /// A request that runs for long, with the stack of its thread.
+    WORKER_SLOW_REQUEST = 459;
 }
 
 #[cfg(test)]

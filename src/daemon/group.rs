@@ -262,6 +262,11 @@ config! {
     "request-permits" request_permits: u32 = 4;
     /// Scripts to load before the worker is ready, in order.
     "import" imports: Vec<Script> = Vec::new();
+    /// Scripts that the worker's predecessor had loaded: loaded before the worker is ready, after
+    /// `import`. One that does not load makes the worker say
+    /// [`FromWorker::Failed`](super::control::FromWorker::Failed) and end. Only in the copy that the
+    /// supervisor makes for one worker.
+    "require" required: Vec<Script> = Vec::new();
     /// Import once and fork the workers.
     "preload" preload: bool = false;
 
@@ -360,6 +365,10 @@ mod tests {
             imports: vec![Script {
                 application_group: b"host:8080|/x".to_vec(),
                 path: b"/srv/a:b.wsgi".to_vec(),
+            }],
+            required: vec![Script {
+                application_group: Vec::new(),
+                path: b"/srv/app.wsgi".to_vec(),
             }],
             python_optimize: 2,
             switch_interval: Some(0.001),

@@ -3,6 +3,7 @@
 //! | part | feature | what it is |
 //! |---|---|---|
 //! | [`group`] | all | the configuration of one process group, and its text form |
+//! | [`env_file`] | all | the format of `env-file=` |
 //! | [`wire`] | all | the frames between an httpd child and a worker: a pure codec |
 //! | [`control`] | all | the messages between supervisor and worker: a pure codec |
 //! | [`board`] | `python`, `supervisor` | the page in which a worker shows what it is doing |
@@ -20,6 +21,7 @@
 #[cfg(any(feature = "python", feature = "supervisor"))]
 pub mod board;
 pub mod control;
+pub mod env_file;
 pub mod group;
 pub mod wire;
 

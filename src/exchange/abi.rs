@@ -14,7 +14,7 @@ use super::head::{RequestHead, Target};
 use super::response::ResponseHead;
 
 /// Raised whenever a table or a structure that crosses the ABI changes its meaning or layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The exported symbol of a gateway, of type [`EntryPoint`].
 pub const ENTRY_POINT: &CStr = c"rwsgi_gateway";
@@ -258,6 +258,16 @@ pub enum HashSeed {
     Fixed = 2,
 }
 
+/// A script to load.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Import<'a> {
+    /// The application group.
+    pub application_group: Text<'a>,
+    /// The file's absolute path.
+    pub path: Text<'a>,
+}
+
 /// How Python is to be started in this process.
 #[repr(C)]
 pub struct RuntimeOptions<'a> {
@@ -265,6 +275,8 @@ pub struct RuntimeOptions<'a> {
     pub program_name: Opt<'a>,
     /// The prefix of an installation, if one is configured and it is no virtual environment.
     pub home: Opt<'a>,
+    /// Scripts to load as soon as Python runs, in order; one that does not load is logged.
+    pub imports: Slice<'a, Import<'a>>,
     /// Directories for `site.addsitedir`, moved to the front of `sys.path`.
     pub python_path: Slice<'a, Text<'a>>,
     /// As `-W`, in order.

@@ -106,6 +106,19 @@ pub trait Exchange {
     /// is known by this alone: neither Content-Length nor chunking is the gateway's business.
     fn read(&self, buffer: &mut [u8], wait: Wait<'_>) -> Result<usize, BodyError>;
 
+    /// Fills `buffer` (never empty) with body bytes; fewer only at the end of the body. What was read
+    /// before a failure is lost. To be overridden where asking for much at once is cheaper.
+    fn read_full(&self, buffer: &mut [u8], may_block: &MayBlock) -> Result<usize, BodyError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read(&mut buffer[filled..], Wait::Yes(may_block))? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Ok(filled)
+    }
+
     /// Sets status and headers, replacing what an earlier call set. Everything is copied. May be
     /// called until the first `send`. The caller has validated all of it (see [`response`]).
     fn start(&self, head: &response::ResponseHead<'_>);

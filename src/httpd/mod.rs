@@ -3,6 +3,7 @@
 //! * [`sys`]: generated bindings, APR's ring and bucket macros, the panic boundary, logging.
 //! * [`apache`]: thin typed wrappers around httpd's structures.
 //! * [`config`]: the table of directives, typed configuration, `%{...}` expansion.
+//! * [`daemon`]: process groups: their directives, and their supervisors in the parent.
 //! * [`gateway`]: which gateway serves this configuration, and loading it into a child.
 //! * [`exchange`]: the waist over `request_rec`.
 //! * [`hooks`]: what httpd calls, and the module record.
@@ -13,6 +14,7 @@
 
 pub mod apache;
 pub mod config;
+pub mod daemon;
 pub mod exchange;
 pub mod gateway;
 pub mod hooks;

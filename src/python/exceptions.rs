@@ -22,10 +22,9 @@ pub fn log_for_request(
     py.detached(|_| lines.iter().for_each(|line| core.log(Level::Error, line)));
 }
 
-/// Logs an exception of an exit handler in the server's own log.
-pub fn log_exit_failure(py: Attached, exception: &Owned) {
-    let what = "an exit handler or the end of a thread raised";
-    let lines = lines(py, messages::EXIT_HANDLER_FAILED, what, b"", exception);
+/// Logs an exception that belongs to no request and no script.
+pub fn log_for_process(py: Attached, code: Code, what: &str, exception: &Owned) {
+    let lines = lines(py, code, what, b"", exception);
     py.detached(|_| {
         for line in &lines {
             super::runtime::log_bytes(Level::Error, line);
@@ -33,7 +32,20 @@ pub fn log_exit_failure(py: Attached, exception: &Owned) {
     });
 }
 
-fn lines(py: Attached, code: Code, what: &str, script: &[u8], exception: &Owned) -> Vec<Vec<u8>> {
+/// Logs an exception of an exit handler in the server's own log.
+pub fn log_exit_failure(py: Attached, exception: &Owned) {
+    let what = "an exit handler or the end of a thread raised";
+    log_for_process(py, messages::EXIT_HANDLER_FAILED, what, exception);
+}
+
+/// What is to be logged of an exception: a header line, then the traceback.
+pub fn lines(
+    py: Attached,
+    code: Code,
+    what: &str,
+    script: &[u8],
+    exception: &Owned,
+) -> Vec<Vec<u8>> {
     // SAFETY: a live exception.
     let class = unsafe { type_name(exception.as_ptr()) };
     let mut header = format!("{code}{what}: {class}").into_bytes();
@@ -56,8 +68,21 @@ fn lines(py: Attached, code: Code, what: &str, script: &[u8], exception: &Owned)
     lines
 }
 
+/// Whether an exception is an instance of `mod_wsgi.RequestTimeout`.
+pub fn is_request_timeout(py: Attached, exception: &Owned) -> bool {
+    let class = &py.interpreter().prelude().request_timeout;
+    // SAFETY: live objects of the attached interpreter.
+    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), class.as_ptr()) != 0 }
+}
+
 /// Whether an exception is an instance of `SystemExit`.
 pub fn is_system_exit(_py: Attached, exception: &Owned) -> bool {
     // SAFETY: a live object and a static class.
     unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_SystemExit) != 0 }
+}
+
+/// Whether an exception is an instance of `OSError`.
+pub fn is_os_error(_py: Attached, exception: &Owned) -> bool {
+    // SAFETY: a live object and a static class.
+    unsafe { ffi::PyErr_GivenExceptionMatches(exception.as_ptr(), ffi::PyExc_OSError) != 0 }
 }

@@ -124,13 +124,22 @@ impl Interpreter {
         self.group.get().is_some()
     }
 
+    /// The application group that it serves; empty until one has been given to it.
+    pub fn group(&self) -> &[u8] {
+        self.group.get().map_or(&b""[..], |group| group)
+    }
+
     /// For messages: `main interpreter` or `sub-interpreter 'X'`, with the group.
     pub fn description(&self) -> Vec<u8> {
-        let group = self.group.get().map_or(&b""[..], |group| group);
-        match (self.slot, group) {
-            (0, b"") => b"main interpreter, embedded mode".to_vec(),
-            (0, group) => [b"main interpreter, group '", group, b"', embedded mode"].concat(),
-            (_, group) => [b"sub-interpreter '", group, b"', embedded mode"].concat(),
+        let process = super::runtime::runtime().and_then(|r| r.options.process_group.as_deref());
+        let mode = process.map_or_else(
+            || b"embedded mode".to_vec(),
+            |name| [b"process group '", name, b"'"].concat(),
+        );
+        match (self.slot, self.group()) {
+            (0, b"") => [b"main interpreter, ", &mode[..]].concat(),
+            (0, group) => [b"main interpreter, group '", group, b"', ", &mode].concat(),
+            (_, group) => [b"sub-interpreter '", group, b"', ", &mode].concat(),
         }
     }
 }

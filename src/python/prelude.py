@@ -6,6 +6,8 @@ can do.
 """
 
 import atexit
+import faulthandler
+import gc
 import io
 import os
 import signal
@@ -21,6 +23,10 @@ LEVEL_WARNING = 4
 LEVEL_INFO = 6
 
 native = None
+# Before an application or `install` can replace it.
+set_signal_handler = signal.signal
+# The process whose signals are the server's.
+server_process = os.getpid()
 
 
 class FileWrapper:
@@ -129,6 +135,8 @@ def install(services):
     if services["restrict_signal"]:
         _restrict_signals()
     _extend_path(services["python_path"])
+    if services["working_directory"] is not None:
+        sys.path.insert(0, services["working_directory"])
     for name in ("mod_wsgi", "rwsgi"):
         sys.modules[name] = _server_module(name)
     sys.modules["apache"] = _apache_module()
@@ -139,7 +147,7 @@ def install(services):
 def _server_module(name):
     module = types.ModuleType(name, "The server that runs this application.")
     module.version = native["mod_wsgi_version"] if name == "mod_wsgi" else native["version"]
-    module.process_group = ""
+    module.process_group = native["process_group"]
     module.application_group = None
     module.maximum_processes = native["processes"]
     module.threads_per_process = native["threads"]
@@ -170,12 +178,10 @@ def _restrict_signals():
 
     Processes that the application forks may do as they like.
     """
-    server = os.getpid()
-    original = signal.signal
 
     def intercept(signalnum, handler):
-        if os.getpid() != server:
-            return original(signalnum, handler)
+        if os.getpid() != server_process:
+            return set_signal_handler(signalnum, handler)
         caller = "".join(traceback.format_stack(sys._getframe(1), 3))
         native["log"](
             LEVEL_WARNING,
@@ -273,6 +279,46 @@ def file_range(wrapper):
     if not stat.S_ISREG(status.st_mode) or not isinstance(offset, int) or offset < 0:
         return None
     return descriptor, offset, max(0, status.st_size - offset)
+
+
+def be_worker(switch_interval, dump_signal):
+    """Called once in the main interpreter of a worker process.
+
+    Fatal errors leave the stacks of all threads on stderr; so does `dump_signal`, if it is one.
+    """
+    faulthandler.enable(2)
+    if dump_signal:
+        faulthandler.register(dump_signal, 2)
+    if switch_interval is not None:
+        sys.setswitchinterval(switch_interval)
+
+
+def terminate_by_exception():
+    """SIGTERM raises SystemExit in the main thread: for service scripts."""
+
+    def terminate(signalnum, frame):
+        raise SystemExit(0)
+
+    set_signal_handler(signal.SIGTERM, terminate)
+
+
+def before_first_fork():
+    """What has been imported is not looked at by the garbage collector any more: looking writes."""
+    gc.collect()
+    gc.freeze()
+
+
+def after_fork():
+    """This process has been forked by the server itself, and is a server."""
+    global server_process
+    server_process = os.getpid()
+
+
+def thread_stack(thread):
+    """The stack of a thread of this interpreter, as lines; empty if it runs no Python code."""
+    frame = sys._current_frames().get(thread)
+    lines = traceback.format_stack(frame) if frame is not None else []
+    return [line for line in "".join(lines).encode("utf-8", "replace").split(b"\n") if line]
 
 
 def _forget_main_thread():

@@ -19,11 +19,13 @@ pub struct Prelude {
     namespace: Owned,
     /// `FileWrapper`, the class behind `wsgi.file_wrapper`.
     pub file_wrapper: Owned,
+    /// `RequestTimeout`, the exception that interrupts a request.
+    pub request_timeout: Owned,
 }
 
 impl Prelude {
     /// Compiles and executes the source.
-    pub fn load(_py: Attached) -> Result<Prelude> {
+    pub fn load(py: Attached) -> Result<Prelude> {
         let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|_| Raised)?;
         // SAFETY: C strings; a new dict as globals, with the builtins that code needs.
         unsafe {
@@ -49,16 +51,19 @@ impl Prelude {
                 namespace.as_ptr(),
                 namespace.as_ptr(),
             ))?);
-            let file_wrapper =
-                ffi::PyDict_GetItemString(namespace.as_ptr(), c"FileWrapper".as_ptr());
-            let file_wrapper = if file_wrapper.is_null() {
-                return Err(Raised);
-            } else {
-                Owned::from_borrowed(_py, file_wrapper)
+            let item = |name: &CStr| {
+                let found = ffi::PyDict_GetItemString(namespace.as_ptr(), name.as_ptr());
+                if found.is_null() {
+                    return Err(Raised);
+                }
+                Ok(Owned::from_borrowed(py, found))
             };
+            let file_wrapper = item(c"FileWrapper")?;
+            let request_timeout = item(c"RequestTimeout")?;
             Ok(Prelude {
                 namespace,
                 file_wrapper,
+                request_timeout,
             })
         }
     }
@@ -127,6 +132,13 @@ impl Prelude {
         )?;
         put(c"server_built", object::latin1(py, &options.server_built)?)?;
         put(c"mpm_name", object::latin1(py, &options.mpm_name)?)?;
+        let process_group = options.process_group.as_deref().unwrap_or_default();
+        put(c"process_group", object::latin1(py, process_group)?)?;
+        let directory = match &options.working_directory {
+            Some(directory) => object::file_system_text(py, directory)?,
+            None => Owned::none(py),
+        };
+        put(c"working_directory", directory)?;
         // SAFETY: a new list, to which live objects are appended.
         unsafe {
             let path = Owned::from_new(ffi::PyList_New(0))?;
@@ -191,12 +203,35 @@ impl Prelude {
     /// The lines of an exception's traceback.
     pub fn format_exception(&self, py: Attached, exception: &Owned) -> Result<Vec<Vec<u8>>> {
         let lines = self.call(py, c"format_exception", [exception.clone_ref(py)])?;
-        // SAFETY: the prelude returns a list of bytes.
-        unsafe {
-            Ok((0..ffi::PyList_GET_SIZE(lines.as_ptr()))
-                .map(|index| object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec())
-                .collect())
-        }
+        Ok(list_of_lines(&lines))
+    }
+
+    /// The stack of a thread, as Python names it, in this interpreter; empty if it is not there.
+    pub fn thread_stack(&self, py: Attached, thread: u64) -> Result<Vec<Vec<u8>>> {
+        // Python's numbers are unsigned long; addresses fit into an i64.
+        let thread = object::int(py, thread as i64)?;
+        Ok(list_of_lines(&self.call(py, c"thread_stack", [thread])?))
+    }
+
+    /// For the main interpreter of a worker process; `dump_signal` 0 is none.
+    pub fn be_worker(
+        &self,
+        py: Attached,
+        switch_interval: Option<f64>,
+        dump_signal: i32,
+    ) -> Result<()> {
+        let interval = match switch_interval {
+            Some(seconds) => object::float(py, seconds)?,
+            None => Owned::none(py),
+        };
+        let signal = object::int(py, dump_signal.into())?;
+        self.call(py, c"be_worker", [interval, signal]).map(drop)
+    }
+
+    /// Calls a function of the prelude that takes nothing and gives nothing: one of
+    /// `terminate_by_exception`, `before_first_fork` and `after_fork`.
+    pub fn tell(&self, py: Attached, name: &CStr) -> Result<()> {
+        self.call(py, name, []).map(drop)
     }
 
     /// Joins threads and runs exit handlers; failures are logged.
@@ -217,6 +252,16 @@ impl Prelude {
                 exceptions::log_exit_failure(py, &failure);
             }
         }
+    }
+}
+
+/// The content of a list of bytes that the prelude has made.
+fn list_of_lines(lines: &Owned) -> Vec<Vec<u8>> {
+    // SAFETY: a live list of bytes.
+    unsafe {
+        (0..ffi::PyList_GET_SIZE(lines.as_ptr()))
+            .map(|index| object::bytes_of(ffi::PyList_GET_ITEM(lines.as_ptr(), index)).to_vec())
+            .collect()
     }
 }
 

@@ -6,15 +6,19 @@
 
 use core::cell::{Cell, RefCell};
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use pyo3::ffi;
+
 use super::attach::Attached;
+use super::object::Owned;
 use super::raise::{Kind, Result, raise};
 use crate::exchange::{Exchange, Level};
 
 thread_local! {
     static CURRENT: Cell<*const RequestCore> = const { Cell::new(core::ptr::null()) };
+    static WATCH: Cell<Option<&'static Watch>> = const { Cell::new(None) };
     /// Something with one address per thread.
     static THREAD: u8 = const { 0 };
 }
@@ -57,11 +61,20 @@ impl RequestCore {
     /// Makes it the current request of this thread: `sys.stderr` follows it.
     pub fn enter(&self) {
         CURRENT.with(|current| current.set(self));
+        if let Some(watch) = WATCH.get() {
+            watch.inside.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until no other thread uses the exchange. The caller has cleared every pointer to the
     /// core from the objects that the application was given, so no thread can begin to.
     pub fn leave(&self, py: Attached) {
+        if let Some(watch) = WATCH.get() {
+            watch.inside.store(false, Ordering::Relaxed);
+            if watch.interrupted.swap(false, Ordering::Relaxed) {
+                watch.forget(py);
+            }
+        }
         CURRENT.with(|current| current.set(core::ptr::null()));
         super::log::flush_request(py, self);
         if self.lease.shared.load(Ordering::Acquire) {
@@ -111,6 +124,64 @@ impl RequestCore {
             self.lease.add_user();
             LogUse(self)
         })
+    }
+}
+
+/// Lets another thread interrupt the requests that a thread serves. Its flags change only while
+/// attached, so the GIL orders them.
+#[derive(Default)]
+pub struct Watch {
+    /// The thread, as Python names it; 0 until there is one.
+    thread: AtomicU64,
+    /// It is inside a request.
+    inside: AtomicBool,
+    /// An exception has been raised in it from outside, which may not have arrived yet.
+    interrupted: AtomicBool,
+}
+
+impl Watch {
+    /// The calling thread is watched from now on.
+    pub fn attend(&'static self) {
+        // SAFETY: no arguments. Python's number of a thread is this on every POSIX system.
+        let thread = unsafe { libc::pthread_self() };
+        self.thread.store(thread as u64, Ordering::Relaxed);
+        WATCH.set(Some(self));
+    }
+
+    /// The thread, as Python names it.
+    pub fn thread(&self) -> u64 {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    /// Whether the thread is inside a request.
+    pub fn is_inside(&self, _: Attached) -> bool {
+        self.inside.load(Ordering::Relaxed)
+    }
+
+    /// Raises an exception of `class` in the thread as soon as it runs Python code. The caller is
+    /// attached to the interpreter where the thread is inside a request. Whether it worked.
+    pub fn interrupt(&self, py: Attached, class: &Owned) -> bool {
+        if !self.is_inside(py) {
+            return false;
+        }
+        // SAFETY: attached; a live class, of which Python takes a reference of its own.
+        let count = unsafe {
+            ffi::PyThreadState_SetAsyncExc(self.thread() as core::ffi::c_long, class.as_ptr())
+        };
+        self.interrupted.store(count > 0, Ordering::Relaxed);
+        count > 0
+    }
+
+    /// What has not arrived shall not hit the thread's next request.
+    #[cold]
+    fn forget(&self, _: Attached) {
+        // SAFETY: attached; null takes back what has not been raised.
+        unsafe {
+            ffi::PyThreadState_SetAsyncExc(
+                self.thread() as core::ffi::c_long,
+                core::ptr::null_mut(),
+            );
+        }
     }
 }
 

@@ -44,6 +44,12 @@ pub struct Options {
     pub server_description: Vec<u8>,
     pub server_built: Vec<u8>,
     pub mpm_name: Vec<u8>,
+    /// The process group that this process belongs to; `None` in embedded mode.
+    pub process_group: Option<Vec<u8>>,
+    /// First entry of `sys.path`.
+    pub working_directory: Option<Vec<u8>>,
+    /// `wsgi.run_once`: the process serves a single request.
+    pub run_once: bool,
 }
 
 impl From<&RuntimeOptions<'_>> for Options {
@@ -73,6 +79,9 @@ impl From<&RuntimeOptions<'_>> for Options {
             server_description: options.server_description.bytes().to_vec(),
             server_built: options.server_built.bytes().to_vec(),
             mpm_name: options.mpm_name.bytes().to_vec(),
+            process_group: None,
+            working_directory: None,
+            run_once: false,
         }
     }
 }
@@ -80,12 +89,35 @@ impl From<&RuntimeOptions<'_>> for Options {
 /// Takes a line of the log.
 pub type Log = dyn Fn(Level, &[u8]) + Send + Sync;
 
-/// What the process around Python offers. Both may be called from any thread.
+/// What becomes of a request whose script has changed, in a process that loads no script twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It waits for another process: `serve` gives
+    /// [`STALE`](crate::exchange::abi::outcome::STALE).
+    Wait,
+    /// The old code answers it.
+    UseOld,
+    /// It fails: the new code does not load, and the old must not be used.
+    Fail,
+}
+
+/// Takes care of changed scripts by replacing the process. Both may be called from any thread that
+/// is not attached.
+pub trait Replacement: Send + Sync {
+    /// A script has been loaded for the first time.
+    fn loaded(&self, application_group: &[u8], path: &[u8]);
+    /// A request has found that a script has changed; `keep` says that the old code may go on.
+    fn changed(&self, application_group: &[u8], path: &[u8], mtime_us: i64, keep: bool) -> Changed;
+}
+
+/// What the process around Python offers. All may be called from any thread.
 pub struct Services {
     /// Takes lines that belong to no request.
     pub log: Box<Log>,
     /// Says whether the process is about to end.
     pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Present where scripts are never loaded a second time.
+    pub replacement: Option<Box<dyn Replacement>>,
 }
 
 /// Python in this process.
@@ -145,6 +177,29 @@ pub(super) fn is_ending() -> bool {
 /// # Errors
 /// A text that says what went wrong; it has been logged.
 pub fn start(options: Options, services: Services) -> Result<(), String> {
+    let runtime = install(options, services)?;
+    let signals = SavedSignals::new();
+    let result = initialise(runtime);
+    // `import signal` alone installs a handler for SIGINT; signals are the server's.
+    signals.restore();
+    report(&result);
+    result
+}
+
+/// Takes over the interpreter that has called us; to be called once, by the thread that runs it and
+/// that will call [`stop`], attached to the main interpreter. It is not attached afterwards, and must
+/// attach again before it returns to Python.
+///
+/// # Errors
+/// A text that says what went wrong; it has been logged.
+pub fn adopt(options: Options, services: Services) -> Result<(), String> {
+    let runtime = install(options, services)?;
+    let result = set_up(runtime);
+    report(&result);
+    result
+}
+
+fn install(options: Options, services: Services) -> Result<&'static Runtime, String> {
     let gate = Gate::new(options.request_permits);
     let runtime = Runtime {
         services,
@@ -157,12 +212,11 @@ pub fn start(options: Options, services: Services) -> Result<(), String> {
     if RUNTIME.set(runtime).is_err() {
         return Err("Python has been started before".to_owned());
     }
-    let runtime = RUNTIME.get().expect("set just now");
-    let signals = SavedSignals::new();
-    let result = initialise(runtime);
-    // `import signal` alone installs a handler for SIGINT; signals are the server's.
-    signals.restore();
-    if let Err(error) = &result {
+    Ok(RUNTIME.get().expect("set just now"))
+}
+
+fn report(result: &Result<(), String>) {
+    if let Err(error) = result {
         self::log(
             Level::Alert,
             &format!(
@@ -171,13 +225,16 @@ pub fn start(options: Options, services: Services) -> Result<(), String> {
             ),
         );
     }
-    result
 }
 
 fn initialise(runtime: &'static Runtime) -> Result<(), String> {
     configure(&runtime.options)?;
-    // SAFETY: Python has just been initialised by this thread, which is attached to the main
-    // interpreter.
+    set_up(runtime)
+}
+
+/// The calling thread is attached to the main interpreter, and not any more afterwards.
+fn set_up(runtime: &'static Runtime) -> Result<(), String> {
+    // SAFETY: Python has been initialised, and this thread is attached to the main interpreter.
     unsafe {
         attach::adopt_first(ffi::PyThreadState_Get());
         let built = Interpreter::build(ffi::PyInterpreterState_Get(), 0, runtime);
@@ -391,7 +448,13 @@ impl Runtime {
         }
     }
 
-    fn interpreters(&self) -> Vec<&'static Interpreter> {
+    /// Who takes care of changed scripts, where they are not loaded a second time.
+    pub fn replacement(&self) -> Option<&dyn Replacement> {
+        self.services.replacement.as_deref()
+    }
+
+    /// All interpreters that there are, the main one last.
+    pub fn interpreters(&self) -> Vec<&'static Interpreter> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = groups.values().copied().collect();
         all.extend(self.main.get());

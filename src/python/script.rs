@@ -18,7 +18,8 @@ use super::exceptions;
 use super::object::{Owned, interned};
 use super::raise::{Raised, Result};
 use super::request::RequestCore;
-use crate::exchange::Target;
+use super::runtime::{self, Changed, Replacement};
+use crate::exchange::{Level, Target};
 use crate::messages::{self, Code};
 
 /// How long a broken file is left alone before it is tried again.
@@ -57,8 +58,15 @@ struct Failure {
     traceback: u64,
 }
 
-/// The script cannot be had; why has been logged.
-pub struct LoadFailed;
+/// Why a script cannot be had.
+pub enum Unavailable {
+    /// It does not load; why has been logged.
+    Failed,
+    /// It has changed, and the request shall wait for a process that loads it.
+    Stale,
+    /// Loading it took too long, and `RequestTimeout` was raised; that has been logged.
+    Interrupted,
+}
 
 /// Names that are looked up in every module.
 pub struct Names {
@@ -115,6 +123,14 @@ impl Loaded {
     }
 }
 
+/// When the file was last modified, microseconds since the epoch; `None` if it cannot be had.
+pub fn modification_time(path: &[u8]) -> Option<i64> {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    let status = std::fs::metadata(std::ffi::OsStr::from_bytes(path)).ok()?;
+    Some(status.mtime() * 1_000_000 + status.mtime_nsec() / 1000)
+}
+
 /// The script at `path` in the attached interpreter, not necessarily loaded.
 #[inline]
 pub fn script(py: Attached, path: &[u8]) -> Rc<Script> {
@@ -145,7 +161,8 @@ impl Script {
     /// The module to answer a request with, loaded or loaded anew where that is due.
     ///
     /// # Errors
-    /// The script does not load and there is no old code, or it may not be used.
+    /// The script does not load and there is no old code, or it may not be used; or it has changed
+    /// in a process that loads nothing twice.
     #[inline]
     pub fn module(
         &self,
@@ -153,11 +170,14 @@ impl Script {
         names: &Names,
         core: &RequestCore,
         target: &Target<'_>,
-    ) -> core::result::Result<Rc<Loaded>, LoadFailed> {
+    ) -> core::result::Result<Rc<Loaded>, Unavailable> {
         let loaded = self.loaded.borrow().clone();
         match loaded {
             Some(loaded) if !self.is_stale(py, names, core, target, &loaded) => Ok(loaded),
-            Some(loaded) => self.reload(py, core, target, loaded),
+            Some(loaded) => match runtime::runtime().and_then(|runtime| runtime.replacement()) {
+                Some(replacement) => self.replace(py, core, target, loaded, replacement),
+                None => self.reload(py, core, target, loaded),
+            },
             None => self.load_first(py, core, target),
         }
     }
@@ -224,21 +244,72 @@ impl Script {
         py: Attached,
         core: &RequestCore,
         target: &Target<'_>,
-    ) -> core::result::Result<Rc<Loaded>, LoadFailed> {
+    ) -> core::result::Result<Rc<Loaded>, Unavailable> {
         let _loading = self.wait_for_turn(py);
         if let Some(loaded) = self.loaded.borrow().clone() {
             return Ok(loaded);
         }
-        self.load(py, target).map_err(|raised| {
-            self.report(
-                py,
-                core,
-                messages::SCRIPT_FAILED,
-                "the script could not be loaded",
-                &raised.take(py),
-            );
-            LoadFailed
+        self.load(py, target.mtime_us).map_err(|raised| {
+            let exception = raised.take(py);
+            let what = "the script could not be loaded";
+            self.report(py, core, messages::SCRIPT_FAILED, what, &exception);
+            if exceptions::is_request_timeout(py, &exception) {
+                Unavailable::Interrupted
+            } else {
+                Unavailable::Failed
+            }
         })
+    }
+
+    /// Loads the script where there is no request: at the start of a process. Does nothing if it is
+    /// loaded.
+    ///
+    /// # Errors
+    /// The exception; nothing has been logged.
+    pub fn preload(&self, py: Attached, mtime_us: i64) -> Result<()> {
+        let _loading = self.wait_for_turn(py);
+        if self.loaded.borrow().is_some() {
+            return Ok(());
+        }
+        self.load(py, mtime_us).map(drop)
+    }
+
+    /// The script has changed, and this process shall not load it again.
+    #[cold]
+    fn replace(
+        &self,
+        py: Attached,
+        core: &RequestCore,
+        target: &Target<'_>,
+        old: Rc<Loaded>,
+        replacement: &dyn Replacement,
+    ) -> core::result::Result<Rc<Loaded>, Unavailable> {
+        let group = py.interpreter().group();
+        let keep = target.keep_on_failure;
+        let current = old.mtime_us;
+        let changed = py.detached(|_| {
+            // The server may have looked at the file before it changed, and this process been
+            // started after: what counts is what the file is now.
+            let mtime_us = modification_time(&self.path).unwrap_or(target.mtime_us);
+            if target.mtime_us != current && mtime_us == current {
+                return Changed::UseOld;
+            }
+            replacement.changed(group, &self.path, mtime_us, keep)
+        });
+        match changed {
+            Changed::UseOld => Ok(old),
+            Changed::Wait => Err(Unavailable::Stale),
+            Changed::Fail => {
+                let line = format!(
+                    "{}script '{}' has changed and cannot be loaded; see the traceback of the \
+                     process that tried",
+                    messages::SCRIPT_FAILED,
+                    String::from_utf8_lossy(&self.path)
+                );
+                py.detached(|_| core.log(Level::Error, line.as_bytes()));
+                Err(Unavailable::Failed)
+            }
+        }
     }
 
     #[cold]
@@ -248,7 +319,7 @@ impl Script {
         core: &RequestCore,
         target: &Target<'_>,
         old: Rc<Loaded>,
-    ) -> core::result::Result<Rc<Loaded>, LoadFailed> {
+    ) -> core::result::Result<Rc<Loaded>, Unavailable> {
         let keep = target.keep_on_failure;
         let unchanged = |failure: &Failure| failure.mtime_us == target.mtime_us;
         let failure = self.failure.get();
@@ -272,7 +343,7 @@ impl Script {
         {
             return Ok(newer);
         }
-        let raised = match self.load(py, target) {
+        let raised = match self.load(py, target.mtime_us) {
             Ok(loaded) => return Ok(loaded),
             Err(raised) => raised,
         };
@@ -285,7 +356,7 @@ impl Script {
                 "the changed script could not be loaded",
                 &exception,
             );
-            return Err(LoadFailed);
+            return Err(Unavailable::Failed);
         }
         let traceback = self.digest(py, &exception);
         let reported = failure.is_some_and(|f| unchanged(&f) && f.traceback == traceback);
@@ -315,17 +386,23 @@ impl Script {
         py.detached(|_| self.loading.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn load(&self, py: Attached, target: &Target<'_>) -> Result<Rc<Loaded>> {
+    fn load(&self, py: Attached, mtime_us: i64) -> Result<Rc<Loaded>> {
         let prelude = py.interpreter().prelude();
-        let mtime = super::object::int(py, target.mtime_us)?;
+        let mtime = super::object::int(py, mtime_us)?;
         let module = prelude.load_script(py, &self.path, &mtime)?;
         let loaded = Rc::new(Loaded {
             mtime,
             module,
-            mtime_us: target.mtime_us,
+            mtime_us,
         });
         let old = self.loaded.replace(Some(Rc::clone(&loaded)));
         self.failure.set(None);
+        if old.is_none()
+            && let Some(replacement) = runtime::runtime().and_then(|runtime| runtime.replacement())
+        {
+            let group = py.interpreter().group();
+            py.detached(|_| replacement.loaded(group, &self.path));
+        }
         // Its end may run application code, so not while the cell is borrowed.
         drop(old);
         Ok(loaded)

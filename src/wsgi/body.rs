@@ -123,18 +123,10 @@ impl Body {
         exchange: &Leased<'_>,
         space: &mut [u8],
     ) -> core::result::Result<Filled, BodyError> {
-        py.detached(|may_block| {
-            let mut bytes = 0;
-            while bytes < space.len() {
-                match exchange.read(&mut space[bytes..], Wait::Yes(may_block))? {
-                    0 => return Ok(Filled { bytes, ended: true }),
-                    more => bytes += more,
-                }
-            }
-            Ok(Filled {
-                bytes,
-                ended: false,
-            })
+        let bytes = py.detached(|may_block| exchange.read_full(space, may_block))?;
+        Ok(Filled {
+            bytes,
+            ended: bytes < space.len(),
         })
     }
 

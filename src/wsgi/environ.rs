@@ -121,6 +121,7 @@ pub struct Template {
     site: [Option<Box<[u8]>>; 16],
     script_name: Box<[u8]>,
     https: bool,
+    server_pid: u32,
 }
 
 /// Indices of [`Site::values`](crate::exchange::Site::values) that follow the request (Host header, local address) rather
@@ -267,7 +268,7 @@ impl Template {
         put(&keys.wsgi_url_scheme, scheme(py, keys, head.https))?;
         put(&keys.wsgi_multithread, boolean(py, state.multithread))?;
         put(&keys.wsgi_multiprocess, boolean(py, state.multiprocess))?;
-        put(&keys.wsgi_run_once, boolean(py, false))?;
+        put(&keys.wsgi_run_once, boolean(py, state.run_once))?;
         put(&keys.wsgi_input_terminated, boolean(py, true))?;
         let file_wrapper = &py.interpreter().prelude().file_wrapper;
         put(&keys.wsgi_file_wrapper, file_wrapper.clone_ref(py))?;
@@ -280,7 +281,7 @@ impl Template {
             &keys.apache_version,
             version(py, server.unwrap_or_default())?,
         )?;
-        let pid = std::process::id().to_string();
+        let pid = head.server_pid.to_string();
         put(&keys.mod_wsgi_server_pid, latin1(py, pid.as_bytes())?)?;
         put(&keys.mod_wsgi_queue_start, float(py, 0.0)?)?;
         put(&keys.mod_wsgi_daemon_start, float(py, 0.0)?)?;
@@ -306,6 +307,7 @@ impl Template {
             site: site.values().map(|value| value.map(Into::into)),
             script_name: head.script_name.bytes().into(),
             https: head.https,
+            server_pid: head.server_pid,
         })
     }
 
@@ -359,6 +361,14 @@ impl Template {
             &keys.mod_wsgi_request_start,
             &float(py, head.request_time_us as f64 / 1e6)?,
         )?;
+        for (key, time_us) in [
+            (&keys.mod_wsgi_queue_start, head.accept_time_us),
+            (&keys.mod_wsgi_daemon_start, head.daemon_time_us),
+        ] {
+            if time_us != 0 {
+                put(key, &float(py, time_us as f64 / 1e6)?)?;
+            }
+        }
         for (key, value) in [
             (&keys.mod_wsgi_request_id, head.request_id),
             (&keys.mod_wsgi_connection_id, head.connection_id),
@@ -411,6 +421,10 @@ impl Template {
         }
         if head.https != self.https {
             put(&keys.wsgi_url_scheme, &scheme(py, keys, head.https))?;
+        }
+        if head.server_pid != self.server_pid {
+            let pid = head.server_pid.to_string();
+            put(&keys.mod_wsgi_server_pid, &latin1(py, pid.as_bytes())?)?;
         }
         if head.method.bytes() != b"GET" {
             put_text(&keys.request_method, head.method)?;

@@ -36,6 +36,7 @@ pub struct State {
     close: Owned,
     multithread: bool,
     multiprocess: bool,
+    run_once: bool,
 }
 
 impl State {
@@ -49,6 +50,7 @@ impl State {
             close: interned(py, "close")?,
             multithread: runtime.options.multithread,
             multiprocess: runtime.options.multiprocess,
+            run_once: runtime.options.run_once,
         })
     }
 }

@@ -17,6 +17,7 @@ use crate::python::interpreter::Interpreter;
 use crate::python::object::Owned;
 use crate::python::raise::Result;
 use crate::python::runtime::Runtime;
+use crate::python::script::Unavailable;
 use crate::python::{log, script};
 
 /// How the part of the request that needs Python ended.
@@ -25,6 +26,8 @@ enum Served {
     Rest(Rest),
     /// Nothing was sent: the server shall answer with this status.
     Status(u16),
+    /// Nothing was done: the script has changed.
+    Stale,
     /// Something was sent: the client must see that it is cut.
     Cut,
 }
@@ -37,9 +40,21 @@ pub fn serve(
     head: &RequestHead<'_>,
     target: &Target<'_>,
 ) -> i32 {
-    let Ok(interpreter) = runtime.interpreter(head.site.application_group.bytes()) else {
-        return 500;
-    };
+    match runtime.interpreter(head.site.application_group.bytes()) {
+        Ok(interpreter) => serve_in(runtime, interpreter, exchange, head, target),
+        Err(_) => 500,
+    }
+}
+
+/// [`serve`], with the interpreter of the request's application group.
+#[inline]
+pub fn serve_in(
+    runtime: &Runtime,
+    interpreter: &'static Interpreter,
+    exchange: &dyn Exchange,
+    head: &RequestHead<'_>,
+    target: &Target<'_>,
+) -> i32 {
     let mut incoming = Incoming {
         head,
         headers: Headers::scan(head),
@@ -114,6 +129,7 @@ fn finish(exchange: &dyn Exchange, served: Served) -> i32 {
         }
         Served::Rest(Rest::Gone) => outcome::CUT,
         Served::Status(status) => status.into(),
+        Served::Stale => outcome::STALE,
     }
 }
 
@@ -189,8 +205,11 @@ fn run(
     let state = interpreter.wsgi();
     let path = target.script.bytes();
     let script = script::script(py, path);
-    let Ok(module) = script.module(py, &state.names, &request.core, target) else {
-        return Served::Status(500);
+    let module = match script.module(py, &state.names, &request.core, target) {
+        Ok(module) => module,
+        Err(Unavailable::Failed) => return Served::Status(500),
+        Err(Unavailable::Interrupted) => return Served::Status(504),
+        Err(Unavailable::Stale) => return Served::Stale,
     };
     let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {
         let template = script.wsgi.template(py, state, incoming.head)?;
@@ -267,6 +286,22 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
             ),
         );
         return after_failure(request, status);
+    }
+    if request.response.client_gone.get() && exceptions::is_os_error(py, &exception) {
+        // What `write()` raises then; nothing that anybody has to look after.
+        let line = "the client left before the response ended, and so did the application";
+        request.log(py, Level::Info, line);
+        return after_failure(request, 500);
+    }
+    if exceptions::is_request_timeout(py, &exception) {
+        let what = if request.response.head_sent.get() {
+            "the request ran for too long and was interrupted; its response is cut short"
+        } else {
+            "the request ran for too long and was interrupted"
+        };
+        let code = messages::REQUEST_INTERRUPTED;
+        exceptions::log_for_request(py, &request.core, code, what, script, &exception);
+        return after_failure(request, 504);
     }
     let (code, what) = if exceptions::is_system_exit(py, &exception) {
         (

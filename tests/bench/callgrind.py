@@ -10,17 +10,35 @@ from pathlib import Path
 
 from client import Connection
 from server import Httpd, ServerFailed
-from systems import System, build_c_module, tool
+from systems import System, build_c_module, build_worker_helper, tool
 from workloads import Workload
 
 DUMP_SECONDS = 120
+
+# In the script of a process of daemon mode.
+DUMPS = (
+    "assert __import__('ctypes').CDLL('{}')"
+    ".start(b'{{run}}/worker.request', b'{{run}}/worker.done') == 0"
+)
+
+
+def _valgrind(directory: str = "") -> tuple[str, ...]:
+    return (
+        tool("valgrind", package="valgrind"),
+        "--tool=callgrind",
+        "--vgdb=no",
+        f"--callgrind-out-file={directory}callgrind.%p",
+        "--cache-sim=no",
+        "--branch-sim=no",
+    )
 
 
 class Callgrind:
     """httpd under callgrind with one keep-alive connection; use it as a context manager.
 
-    `count(n)` sends n requests and returns the files with what was executed since the last cut,
-    one per process of the tree that has one.
+    valgrind follows a fork, which covers httpd's child and mod_wsgi's daemon processes, but no
+    exec. rwsgi's supervisor, which a request does not pass, therefore runs as it is; the Python
+    that it execs is a script that calls valgrind again.
     """
 
     def __init__(self, system: System, workload: Workload):
@@ -29,27 +47,23 @@ class Callgrind:
         self.server = Httpd(
             system,
             workload,
-            prefix=(
-                tool("valgrind", package="valgrind"),
-                "--tool=callgrind",
-                "--vgdb=no",
-                "--callgrind-out-file=callgrind.%p",
-                "--cache-sim=no",
-                "--branch-sim=no",
-            ),
+            prefix=_valgrind(),
             extra=(f"LoadModule callgrind_module {module}",),
-            fifos=("dump.request", "dump.done"),
+            fifos=("dump.request", "dump.done", "worker.request", "worker.done"),
+            worker_prefix=_valgrind("{run}/") if system.daemon else (),
+            script_line=DUMPS.format(build_worker_helper()) if system.daemon else "",
         )
-        self.files: list[int] = []
+        self.fifos: list[tuple[int, int]] = []
         self.dumps = 0
 
     def __enter__(self) -> Callgrind:
         self.server.__enter__()
         try:
             flags = os.O_RDWR | os.O_CLOEXEC
-            self.files = [
-                os.open(self.server.run / f, flags) for f in ("dump.request", "dump.done")
-            ]
+            roles = ["dump", "worker"] if self.server.worker_pid else ["dump"]
+            for role in roles:
+                names = (self.server.run / f"{role}.{end}" for end in ("request", "done"))
+                self.fifos.append(tuple(os.open(name, flags) for name in names))
             self.connection = Connection(self.server.port)
         except BaseException:
             self.__exit__()
@@ -57,19 +71,22 @@ class Callgrind:
         return self
 
     def __exit__(self, *_) -> None:
-        for file in self.files:
+        for file in (file for pair in self.fifos for file in pair):
             os.close(file)
         self.server.__exit__()
 
-    def count(self, requests: int) -> Path:
-        """Sends the requests; returns callgrind's file about them (gone when the server stops)."""
+    def count(self, requests: int) -> list[Path]:
+        """Sends the requests; returns callgrind's files about them, that of httpd's child first
+        (gone when the server stops)."""
         self.connection.run(self.workload, requests, self.server.settle)
-        os.write(self.files[0], b"d")
-        if not select.select([self.files[1]], [], [], DUMP_SECONDS)[0]:
-            raise ServerFailed(f"callgrind wrote no dump:\n{self.server.log()}")
-        os.read(self.files[1], 1)
         self.dumps += 1
-        self.last = self.server.run / f"callgrind.{self.server.child_pid}.{self.dumps}"
+        self.last = []
+        for pid, (request, done) in zip(self.server.serving(), self.fifos):
+            os.write(request, b"d")
+            if not select.select([done], [], [], DUMP_SECONDS)[0]:
+                raise ServerFailed(f"callgrind wrote no dump:\n{self.server.log()}")
+            os.read(done, 1)
+            self.last.append(self.server.run / f"callgrind.{pid}.{self.dumps}")
         return self.last
 
 
@@ -81,8 +98,8 @@ def instructions(dump: Path) -> int:
     return int(match.group(1))
 
 
-def keep(dump: Path, target: Path) -> Path:
-    """Copies a dump to where it outlives the server."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(dump, target)
-    return target
+def keep(dumps: list[Path], directory: Path, name: str) -> None:
+    """Copies the dumps to where they outlive the server."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for role, dump in zip(("", "-worker"), dumps):
+        shutil.copyfile(dump, directory / f"{name}{role}.out")

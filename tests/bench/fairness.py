@@ -11,6 +11,7 @@ from server import Httpd, ServerFailed
 from systems import SYSTEMS
 from workloads import WORKLOADS
 
+CROWD = "hello, 64 connections on 15 threads"
 LIGHT_CONNECTIONS, HEAVY_CONNECTIONS = 8, 3
 
 HEAVY = dataclasses.replace(WORKLOADS["hello"], path="/heavy", answer_bytes=None)
@@ -23,9 +24,25 @@ def tail(system: str, workload: str, seconds: int) -> dict:
         return _figures(wrk(server.port, server.workload, seconds, 16))
 
 
+def crowd(system: str, workload: str, seconds: int) -> dict:
+    """64 connections on one process of daemon mode with 15 threads, on all cores. httpd has more
+    threads than there are connections, since otherwise its own shedding is measured."""
+    with Httpd(SYSTEMS[system], WORKLOADS[workload], threads=128) as server:
+        wrk(server.port, server.workload, 1, 64)
+        return _figures(wrk(server.port, server.workload, seconds, 64))
+
+
 def sleeping(system: str, seconds: int) -> dict:
     """64 threads that each wait for 10 ms, 64 connections: more than 6,000 requests a second."""
-    server = Httpd(SYSTEMS[system], WORKLOADS["sleep10ms"], threads=64, prefix=pinned(SERVER_CORE))
+    # httpd's threads wait as well while an application in daemon mode does.
+    threads = 128 if SYSTEMS[system].daemon else 64
+    server = Httpd(
+        SYSTEMS[system],
+        WORKLOADS["sleep10ms"],
+        threads=threads,
+        worker_threads=64,
+        prefix=pinned(SERVER_CORE),
+    )
     with server:
         wrk(server.port, server.workload, 1, 64)
         return _figures(wrk(server.port, server.workload, seconds, 64))
@@ -37,7 +54,7 @@ def mixed(system: str, seconds: int) -> dict:
         SYSTEMS[system],
         WORKLOADS["hello"],
         prefix=pinned(SERVER_CORE),
-        before=("WSGIScriptAlias /heavy {run}/apps/heavy.py",),
+        before=(("/heavy", "heavy.py"),),
     )
     with server:
         wrk(server.port, HEAVY, 1, HEAVY_CONNECTIONS)
@@ -67,6 +84,8 @@ def _figures(result: dict) -> dict:
 def run(systems: list[str], report, rounds: int, seconds: int) -> dict:
     """All scenes, the systems taking turns; medians."""
     scenes = {
+        CROWD: lambda s: crowd(s, "hello", seconds),
+        "django, 64 connections on 15 threads": lambda s: crowd(s, "django", seconds),
         "hello, 16 connections": lambda s: tail(s, "hello", seconds),
         "django, 16 connections": lambda s: tail(s, "django", seconds),
         "sleep10ms, 64 threads": lambda s: sleeping(s, seconds),
@@ -79,12 +98,16 @@ def run(systems: list[str], report, rounds: int, seconds: int) -> dict:
             for system in systems:
                 if system == "c" and scene != "hello, 16 connections":
                     continue
+                if "on 15 threads" in scene and not SYSTEMS[system].daemon:
+                    continue
                 report.progress(f"fairness: {scene}, {SYSTEMS[system].label}, round {number + 1}")
                 try:
                     figures = measure(system)
                     rows.setdefault(system, []).append(figures)
                 except ServerFailed as error:
                     report.failure(f"fairness {scene} {system}", error)
+        if not rows:
+            continue
         results[scene] = {
             system: {key: statistics.median(row[key] for row in found) for key in found[0]}
             for system, found in rows.items()

@@ -1,4 +1,4 @@
-"""Memory of the worker process while a GiB passes through it in either direction."""
+"""Memory of the serving processes while a GiB passes through it in either direction."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DOWNLOAD = dataclasses.replace(
 )
 
 
-def peak(pid: int) -> int:
-    """VmHWM in KiB: the largest resident set that the process has had."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE).group(1))
+def peak(server: Httpd) -> int:
+    """VmHWM in KiB: the largest resident sets that the serving processes have had, together."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in server.serving()]
+    return sum(int(re.search(r"^VmHWM:\s+(\d+)", text, re.MULTILINE).group(1)) for text in texts)
 
 
 def upload(system: System) -> float:
     """MiB by which the peak grows over a 1 GiB upload that is read in pieces of 64 KiB."""
     with Httpd(system, UPLOAD) as server, Connection(server.port) as connection:
         connection.run(UPLOAD, 20)
-        before = peak(server.child_pid)
+        before = peak(server)
         head = dataclasses.replace(UPLOAD, body_bytes=0).request(connection.host)
         head = head[:-2] + f"Content-Length: {SIZE}\r\n\r\n".encode()
         connection.socket.sendall(head)
@@ -41,7 +41,7 @@ def upload(system: System) -> float:
         sender.join(60)
         if status != 200 or length != len(str(SIZE)):
             raise WrongAnswer(f"upload: status {status}, {length} bytes")
-        return (peak(server.child_pid) - before) / 1024
+        return (peak(server) - before) / 1024
 
 
 def _send(connection: Connection) -> None:
@@ -54,9 +54,9 @@ def download(system: System) -> float:
     """MiB by which the peak grows over a 1 GiB download that is yielded in pieces of 64 KiB."""
     with Httpd(system, DOWNLOAD) as server, Connection(server.port) as connection:
         connection.run(DOWNLOAD, 20)
-        before = peak(server.child_pid)
+        before = peak(server)
         connection.run(dataclasses.replace(DOWNLOAD, path=f"/?{SIZE}", answer_bytes=SIZE), 1)
-        return (peak(server.child_pid) - before) / 1024
+        return (peak(server) - before) / 1024
 
 
 def run(systems: list[str], report) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ipc import OWN
 from systems import SYSTEMS
 
 
@@ -51,7 +52,17 @@ def _ratio(row: dict, key: str, system: str, base: str) -> float | None:
     return row[system][key] / row[base][key]
 
 
-def instructions(report: Report, results: dict, bounds: dict[str, int]) -> None:
+# What the others are compared with, where it was measured.
+BASES = {"c": "x C", "mod_wsgi": "x mod_wsgi", "mod_wsgi-daemon": "x its daemon"}
+
+
+def _bases(results: dict) -> dict[str, str]:
+    """The systems to compare with, and the heads of their columns."""
+    return {b: head for b, head in BASES.items() if any(b in row for row in results.values())}
+
+
+def instructions(report: Report, results: dict, bounds: dict[str, dict[str, int]]) -> None:
+    bases = _bases(results)
     rows = []
     for workload, row in results.items():
         for system, figures in row.items():
@@ -60,17 +71,19 @@ def instructions(report: Report, results: dict, bounds: dict[str, int]) -> None:
                     workload,
                     SYSTEMS[system].label,
                     figures["instructions"],
+                    " + ".join(f"{part:,}" for part in figures["parts"]),
                     f"{figures['spread_percent']:.3f} %",
-                    _ratio(row, "instructions", system, "c"),
-                    _ratio(row, "instructions", system, "mod_wsgi"),
-                    bounds.get(workload) if system == "rwsgi" else None,
+                    *(_ratio(row, "instructions", system, base) for base in bases),
+                    bounds.get(system, {}).get(workload),
                 ]
             )
-    head = ["workload", "server", "instructions", "spread", "x C", "x mod_wsgi", "bound"]
+    head = ["workload", "server", "instructions", "httpd + worker", "spread"]
+    head += [*bases.values(), "bound"]
     report.table("Instructions per request (user space, callgrind)", head, rows)
 
 
 def cpu(report: Report, results: dict) -> None:
+    bases = _bases(results)
     rows = []
     for workload, row in results.items():
         for system, f in row.items():
@@ -84,15 +97,14 @@ def cpu(report: Report, results: dict) -> None:
                     f["cpu_us"],
                     "{:,.1f}..{:,.1f}".format(*f["cpu_us_range"]),
                     f"{f['user_us']:,.1f} + {f['system_us']:,.1f}",
-                    _ratio(row, "cpu_us", system, "c"),
-                    _ratio(row, "cpu_us", system, "mod_wsgi"),
+                    *(_ratio(row, "cpu_us", system, base) for base in bases),
                     round(f["requests_per_second"]),
                     round(f["p50_us"]),
                     round(f["p99_us"]),
                     round(f["errors"]),
                 ]
             )
-    head = ["workload", "server", "CPU µs/request", "range", "user + system", "x C", "x mod_wsgi"]
+    head = ["workload", "server", "CPU µs/request", "range", "user + system", *bases.values()]
     head += ["req/s", "p50 µs", "p99 µs", "errors"]
     report.table("CPU time per request (server on one core, wrk on another)", head, rows)
 
@@ -106,10 +118,12 @@ def syscalls(report: Report, results: dict) -> None:
         if most[name] >= 0.01:
             rows.append([name, *(round(calls.get(name, 0.0), 2) for calls in results.values())])
     head = ["call", *(SYSTEMS[system].label for system in results)]
-    report.table("System calls per hello (strace, one keep-alive connection)", head, rows)
+    title = "System calls per hello of all processes (strace, one keep-alive connection)"
+    report.table(title, head, rows)
 
 
 def fairness(report: Report, results: dict) -> None:
+    bases = _bases(results)
     rows = []
     for scene, row in results.items():
         for system, f in row.items():
@@ -121,14 +135,44 @@ def fairness(report: Report, results: dict) -> None:
                     round(f["p50_us"]),
                     round(f["p99_us"]),
                     f["p99_us"] / f["p50_us"],
-                    _ratio(row, "p99_us", system, "mod_wsgi"),
+                    *(_ratio(row, "p99_us", system, base) for base in bases),
                     f.get("heavy_per_second"),
                     round(f["errors"]),
                 ]
             )
-    head = ["scene", "server", "req/s", "p50 µs", "p99 µs", "p99/p50", "p99 x mod_wsgi"]
-    head += ["heavy req/s", "errors"]
-    report.table("Fairness (one process on one core)", head, rows)
+    head = ["scene", "server", "req/s", "p50 µs", "p99 µs", "p99/p50"]
+    head += [*(f"p99 {text}" for text in bases.values()), "heavy req/s", "errors"]
+    report.table("Fairness (one process on one core; the crowds on all cores)", head, rows)
+
+
+def ipc(report: Report, results: dict) -> None:
+    for workload, row in results.items():
+        names = {name for calls in row.values() for name in calls}
+        own = sorted(name for name in names if name.startswith(OWN))
+        between = sorted(names - set(own))
+        rows: list[list] = [
+            ["all between", *(_sum(calls, between) for calls in row.values())],
+            *([name, *(calls.get(name, 0.0) for calls in row.values())] for name in between),
+            ["the worker's own", *(_sum(calls, own) for calls in row.values())],
+            *([name, *(calls.get(name, 0.0) for calls in row.values())] for name in own),
+        ]
+        head = ["call", *(SYSTEMS[system].label for system in row)]
+        report.table(f"Calls between httpd's child and the worker per {workload}", head, rows)
+
+
+def _sum(calls: dict[str, float], names: list[str]) -> float:
+    return sum(calls.get(name, 0.0) for name in names)
+
+
+def preload(report: Report, results: dict) -> None:
+    rows = [[f"preload={name}", f["workers"], f["supervisor"]] for name, f in results.items()]
+    head = ["", "workers", "supervisor"]
+    report.table("Proportional set size of four Django workers, MiB", head, rows)
+
+
+def bounds(report: Report, found: list) -> None:
+    rows = [[row.what, row.value, row.limit, "held" if row.held else "BROKEN"] for row in found]
+    report.table("Bounds", ["figure", "value", "at most", ""], rows)
 
 
 def memory(report: Report, results: dict) -> None:
@@ -137,12 +181,16 @@ def memory(report: Report, results: dict) -> None:
         for system, row in results.items()
     ]
     head = ["server", "1 GiB upload", "1 GiB download"]
-    report.table("Growth of the worker's peak resident memory, MiB", head, rows)
+    report.table("Growth of the processes' peak resident memory, MiB", head, rows)
 
 
-def profile(report: Report, system: str, workload: str, data, top: int, function: str) -> None:
+# Where httpd's child and a worker begin with a request.
+ROOTS = ("ap_process_async_request", "Worker>::on_event")
+
+
+def profile(report: Report, what: str, data, top: int, function: str) -> None:
     """Where the instructions go: by object, by function, by source line, around a function."""
-    title = f"{SYSTEMS[system].label}, {workload}: {data.total:,.0f} instructions per request"
+    title = f"{what}: {data.total:,.0f} instructions per request"
 
     def share(value: float) -> str:
         return f"{100 * value / data.total:.1f} %"
@@ -158,10 +206,11 @@ def profile(report: Report, system: str, workload: str, data, top: int, function
         )
     rows = [
         ["  " * depth + _shortened(f.name), f.object, round(calls, 2), round(cost), share(cost)]
-        for depth, f, calls, cost in data.tree("ap_process_async_request", 0.006)
+        for depth, f, calls, cost in data.tree(ROOTS, 0.006)
     ]
     head_of_tree = ["call", "object", "calls", "inclusive", "share"]
-    report.table(f"{title}, calls that cost more than 0.6 %", head_of_tree, rows)
+    if rows:
+        report.table(f"{title}, calls that cost more than 0.6 %", head_of_tree, rows)
     rows = [_row(f, share, "own") for f in data.top("own", top, r"^(mod_rwsgi|_rwsgi)")]
     if rows:
         report.table(f"{title}, the top {top} of rwsgi's own functions", head, rows)

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Compares rwsgi with mod_wsgi and with a C content handler, all in one run.
 
-    run.py                                      every measurement
+    run.py                                      every measurement of embedded mode
+    run.py --mode daemon                        of daemon mode, beside embedded mode
     run.py --only instructions --gate           what a change must not break
+    run.py --mode daemon --only ipc             fails unless a request takes five system calls
     run.py --profile hello                      where rwsgi's instructions go
     run.py --profile hello --function environ   and who calls what around a function
 
@@ -20,16 +22,19 @@ import subprocess
 import sys
 import time
 
+import bounds
 import cputime
 import fairness
 import instructions
+import ipc
 import memory
+import preload
 import report as tables
 import syscalls
 from systems import BUILD, SYSTEMS, Missing, tool
 from workloads import WORKLOADS
 
-KINDS = ["instructions", "cpu", "syscalls", "fairness", "memory"]
+KINDS = ["instructions", "ipc", "syscalls", "memory", "preload", "cpu", "fairness"]
 
 
 def arguments() -> argparse.Namespace:
@@ -40,8 +45,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS))
     parser.add_argument("--system", action="append", choices=list(SYSTEMS))
     parser.add_argument(
-        "--gate", action="store_true", help="exit 1 if an instruction figure exceeds its bound"
+        "--mode",
+        choices=["embedded", "daemon"],
+        default="embedded",
+        help="the systems, unless --system names them: daemon means those of both modes",
     )
+    parser.add_argument("--gate", action="store_true", help="exit 1 if a figure exceeds its bound")
     parser.add_argument("--rounds", type=int, default=3, help="of cpu and fairness (median)")
     parser.add_argument("--seconds", type=int, default=3, help="of each wrk run")
     parser.add_argument("--profile", metavar="WORKLOAD", choices=instructions.NAMES)
@@ -57,7 +66,7 @@ def main() -> int:
     # So that every server is stopped when this program is told to stop.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     BUILD.mkdir(parents=True, exist_ok=True)
-    systems = options.system or (["rwsgi"] if options.profile else list(SYSTEMS))
+    systems = options.system or chosen_systems(options)
     workloads = options.workload or list(WORKLOADS)
     report = tables.Report()
     try:
@@ -65,26 +74,42 @@ def main() -> int:
             SYSTEMS[system].prepare()
         if options.profile:
             for system in systems:
-                data = instructions.profile(system, options.profile)
-                tables.profile(report, system, options.profile, data, options.top, options.function)
+                profiles = instructions.profile(system, options.profile)
+                for role, data in zip(("httpd's child", "worker"), profiles):
+                    what = f"{SYSTEMS[system].label}, {options.profile}, {role}"
+                    tables.profile(report, what, data, options.top, options.function)
             return 0
         results = measure(options, workloads, systems, report)
     except Missing as error:
         print(error, file=sys.stderr)
         return 2
+    held = list(bounds.rows(results, workloads, systems))
+    if held:
+        tables.bounds(report, held)
     target = BUILD / "results.json"
     target.write_text(json.dumps(results, indent=2) + "\n")
     print(f"\nwritten to {os.path.relpath(target)}")
     for failure in report.failures:
         print(f"FAILED {failure}")
     if options.gate:
-        broken = instructions.over_bound(results.get("instructions", {}), workloads)
-        for text in broken:
-            print(f"GATE {text}")
-        print("gate: " + ("BROKEN" if broken else "held"))
-        if broken:
+        broken = [row for row in held if not row.held]
+        for row in broken:
+            value = "not measured" if row.value is None else f"{row.value:,.6g}"
+            print(f"GATE {row.what}: {value}, at most {row.limit:,.6g}")
+        if not held:
+            print("GATE nothing that was measured has a bound")
+        print("gate: " + ("BROKEN" if broken or not held else "held"))
+        if broken or not held:
             return 1
     return 1 if report.failures else 0
+
+
+def chosen_systems(options) -> list[str]:
+    """Those of the mode; a profile is of rwsgi."""
+    daemon = options.mode == "daemon"
+    if options.profile:
+        return ["rwsgi-daemon" if daemon else "rwsgi"]
+    return [name for name, system in SYSTEMS.items() if daemon or not system.daemon]
 
 
 def measure(options, workloads: list[str], systems: list[str], report: tables.Report) -> dict:
@@ -96,12 +121,18 @@ def measure(options, workloads: list[str], systems: list[str], report: tables.Re
         tables.instructions(report, found, instructions.BOUNDS)
         if remark := instructions.remark(found):
             print("\n" + remark)
+    if "ipc" in kinds and any(SYSTEMS[system].daemon for system in systems):
+        found = results["ipc"] = ipc.run(workloads, systems, report)
+        tables.ipc(report, found)
     if "syscalls" in kinds:
         found = results["syscalls"] = syscalls.run(systems, report)
         tables.syscalls(report, found)
     if "memory" in kinds:
         found = results["memory"] = memory.run(systems, report)
         tables.memory(report, found)
+    if "preload" in kinds and preload.SYSTEM in systems:
+        found = results["preload"] = preload.run(report, options.seconds)
+        tables.preload(report, found)
     if "cpu" in kinds:
         names = (options.workload, options.rounds, options.seconds)
         found = cputime.run(names[0] or cputime.NAMES, systems, report, *names[1:])

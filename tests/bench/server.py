@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from client import Connection
-from systems import HERE, System, tool
+from systems import HERE, Setup, System, tool
 from workloads import MIB, Workload
 
 START_SECONDS = 120
@@ -77,11 +77,24 @@ def tree(pid: int) -> list[int]:
     """The process and all its descendants that are alive."""
     pids = [pid]
     for parent in pids:
-        for task in _tasks(parent):
-            with contextlib.suppress(OSError):
-                children = Path(f"/proc/{parent}/task/{task}/children").read_text()
-                pids += [int(child) for child in children.split()]
+        pids += _children(parent)
     return pids
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in _tasks(pid):
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+            found += [int(child) for child in children.split()]
+    return found
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        # "pid (name) state parent ...", and the name may hold anything.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+    return 0
 
 
 def _tasks(pid: int) -> list[str]:
@@ -93,9 +106,14 @@ def _tasks(pid: int) -> list[str]:
 class Httpd:
     """A running httpd; use it as a context manager.
 
-    `prefix` is a command that httpd runs under (valgrind, taskset); `run` is the directory of
-    this server: a fixed number of path components below /, since httpd's directory walk costs
-    instructions for each.
+    `threads` are httpd's, `worker_threads` those of the process of daemon mode, `options` further
+    options of its process group. `prefix` is a command that httpd runs under (valgrind, taskset),
+    `worker_prefix` one for a worker that is exec'd. `before` are (URL path, script) that come
+    before the workload's own; `script_line` is added to its script. In `worker_prefix` and
+    `script_line` {run} stands for `run`, the directory of this server: a fixed number of path
+    components below /, since httpd's directory walk costs instructions for each.
+
+    `child_pid` is httpd's one child, `worker_pid` the process of daemon mode, if there is one.
     """
 
     def __init__(
@@ -104,9 +122,13 @@ class Httpd:
         workload: Workload,
         *,
         threads: int = 25,
+        worker_threads: int = 15,
         prefix: tuple[str, ...] = (),
-        before: tuple[str, ...] = (),
+        worker_prefix: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
+        before: tuple[tuple[str, str], ...] = (),
         extra: tuple[str, ...] = (),
+        script_line: str = "",
         fifos: tuple[str, ...] = (),
     ):
         self.system, self.workload = system, workload
@@ -114,8 +136,11 @@ class Httpd:
         self.before, self.extra = before, extra
         self.process: subprocess.Popen | None = None
         self.port = free_port()
-        self.child_pid = 0
+        self.child_pid = self.worker_pid = 0
         self.run = Path(tempfile.mkdtemp(prefix="rwsgi-bench-", dir="/tmp"))
+        self.script_line = script_line.format(run=self.run)
+        worker_prefix = tuple(word.format(run=self.run) for word in worker_prefix)
+        self.setup = Setup(self.run, worker_threads, worker_prefix, options)
 
     def __enter__(self) -> Httpd:
         try:
@@ -143,23 +168,36 @@ class Httpd:
         modules = _modules_directory()
         load = [f"LoadModule {m}_module {modules}/mod_{m}.so" for m in MODULES]
         load.append(f"TypesConfig {self.run}/mime.types")
-        system = self.system.config(self.workload, self.run)
-        # LoadModule first; an alias of a longer path must stand before that of "/".
+        system = self.system.config(self.workload, self.setup)
+        *general, alias = system
+        before = [self.system.alias(p, self.setup.script(script)) for p, script in self.before]
+        # An alias of a longer path must stand before that of "/".
         lines = [
             CONFIG.format(run=self.run, port=self.port, threads=self.threads, load="\n".join(load)),
-            system[0],
-            *(line.format(run=self.run) for line in self.before),
-            *system[1:],
-            *(line.format(run=self.run) for line in self.extra),
+            *general,
+            *before,
+            alias,
+            *self.extra,
         ]
         (self.run / "httpd.conf").write_text("\n".join(lines) + "\n")
+        self._prepare_script()
         for name in self.fifos:
             os.mkfifo(self.run / name)
         user = server_user()
         if user:
             entry = pwd.getpwnam(user)
             for path in (self.run, *self.run.rglob("*")):
-                os.chown(path, entry.pw_uid, entry.pw_gid)
+                os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+    def _prepare_script(self) -> None:
+        """Lets the process of daemon mode tell who it is, once, when it loads the script."""
+        lines = [self.script_line] if self.script_line else []
+        if self.system.daemon:
+            file = str(self.run / "worker.pid")
+            lines.append(f"__import__('pathlib').Path({file!r}).write_text(str(os.getpid()))")
+        if lines:
+            script = self.run / "apps" / self.workload.app
+            script.write_text(f"{script.read_text()}\nimport os\n" + "\n".join(lines) + "\n")
 
     def _start(self) -> None:
         user = server_user()
@@ -193,7 +231,7 @@ class Httpd:
                 # A whole answer, not only an open port: then the application is loaded.
                 with Connection(self.port, timeout=START_SECONDS) as connection:
                     connection.run(self.workload, 1)
-                self.child_pid = self.child()
+                self._find_processes()
                 return
             except ConnectionRefusedError:
                 if time.monotonic() > deadline:
@@ -228,15 +266,26 @@ class Httpd:
         """The whole process tree, the parent first."""
         return tree(self.process.pid)
 
-    def child(self) -> int:
-        """The one worker process."""
-        children = self.pids()[1:]
+    def _find_processes(self) -> None:
+        """httpd's one child, and the process of daemon mode."""
+        daemons = set()
+        if self.system.daemon:
+            self.worker_pid = pid = int((self.run / "worker.pid").read_text())
+            # The supervisor, if there is one, is between the worker and httpd.
+            while pid != self.process.pid and pid > 1:
+                daemons.add(pid)
+                pid = _parent(pid)
+        children = [pid for pid in _children(self.process.pid) if pid not in daemons]
         if len(children) != 1:
-            raise ServerFailed(f"expected one worker process, found {children}")
-        return children[0]
+            raise ServerFailed(f"expected one child of httpd, found {children}")
+        self.child_pid = children[0]
+
+    def serving(self) -> list[int]:
+        """The processes that a request passes: httpd's child, then the one of daemon mode."""
+        return [pid for pid in (self.child_pid, self.worker_pid) if pid]
 
     def settle(self) -> None:
-        """Returns when every thread of the worker process sleeps, with its request all done.
+        """Returns when every thread of the serving processes sleeps, with its request all done.
 
         Otherwise it depends on the client's speed whether httpd finds the next request at once or
         gives the connection back to its listener: 2,000 instructions and 7 system calls.
@@ -244,7 +293,7 @@ class Httpd:
         deadline = time.monotonic() + 10
         calm = 0
         while calm < 2:
-            calm = calm + 1 if _asleep(self.child_pid) else 0
+            calm = calm + 1 if all(map(_asleep, self.serving())) else 0
             if time.monotonic() > deadline:
                 raise ServerFailed("the server does not come to rest")
 

@@ -1,10 +1,12 @@
-"""System calls per request of the worker process, by strace."""
+"""System calls per request of the processes that it passes, by strace."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from client import Connection
 from server import Httpd, ServerFailed
@@ -24,29 +26,33 @@ def measure(system_name: str) -> dict[str, float]:
     ):
         connection.run(server.workload, WARM_UP, server.settle)
         table = server.run / "strace.txt"
-        strace = subprocess.Popen(
-            [tool("strace", package="strace"), "-f", "-c", "-o", str(table)]
-            + ["-p", str(server.child_pid)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            _wait_until_traced(server.child_pid, strace)
+        with strace(server, "-c", "-o", str(table)):
             connection.run(server.workload, COUNTED, server.settle)
-        finally:
-            # SIGINT: detach, and write the table.
-            strace.send_signal(signal.SIGINT)
-            strace.wait(ATTACH_SECONDS)
         return {name: calls / COUNTED for name, calls in _parse(table.read_text()).items()}
 
 
-def _wait_until_traced(pid: int, strace: subprocess.Popen) -> None:
-    """Returns when strace holds all threads; the kernel says so in their status."""
-    from pathlib import Path
+@contextlib.contextmanager
+def strace(server: Httpd, *options: str):
+    """strace of all threads of the serving processes, while the context lasts."""
+    command = [tool("strace", package="strace"), "-f", *options]
+    for pid in server.serving():
+        command += ["-p", str(pid)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until_traced(server.serving(), process)
+        yield
+    finally:
+        # SIGINT: detach, and write the table.
+        process.send_signal(signal.SIGINT)
+        process.wait(ATTACH_SECONDS)
 
+
+def _wait_until_traced(pids: list[int], process: subprocess.Popen) -> None:
+    """Returns when strace holds all threads; the kernel says so in their status."""
     deadline = time.monotonic() + ATTACH_SECONDS
-    while time.monotonic() < deadline and strace.poll() is None:
-        states = [(t / "status").read_text() for t in Path(f"/proc/{pid}/task").iterdir()]
+    while time.monotonic() < deadline and process.poll() is None:
+        tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+        states = [(task / "status").read_text() for task in tasks]
         if all("TracerPid:\t0\n" not in state for state in states):
             return
         time.sleep(0.01)

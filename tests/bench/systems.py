@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from workloads import Workload
@@ -74,11 +75,31 @@ def _only(pattern: str) -> str:
     return found[0]
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What one server is to be configured for.
+
+    `run` is its directory, `worker_threads` the threads of the process of daemon mode,
+    `worker_prefix` a command that a worker which is exec'd runs under (valgrind), `options` further
+    options of the process group.
+    """
+
+    run: Path
+    worker_threads: int = 15
+    worker_prefix: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def script(self, name: str) -> str:
+        return f"{self.run}/apps/{name}"
+
+
 class System:
-    """One server. `name` is what the command line calls it."""
+    """One server. `name` is what the command line calls it; `daemon`: the application runs in one
+    process of daemon mode."""
 
     name = ""
     label = ""
+    daemon = False
 
     def prepare(self) -> None:
         """Builds or finds the module; raises Missing."""
@@ -86,9 +107,13 @@ class System:
     def supports(self, workload: Workload) -> bool:
         return True
 
-    def config(self, workload: Workload, run: Path) -> list[str]:
-        """Lines of configuration beside what all systems share."""
+    def config(self, workload: Workload, setup: Setup) -> list[str]:
+        """Lines of configuration beside what all systems share; LoadModule is the first."""
         raise NotImplementedError
+
+    def alias(self, path: str, script: str) -> str:
+        """The line that maps a URL path to a script."""
+        return f"WSGIScriptAlias {path} {script}"
 
 
 def build_c_module(name: str) -> Path:
@@ -96,12 +121,14 @@ def build_c_module(name: str) -> Path:
     source = HERE / "c_handler" / f"{name}.c"
     target = BUILD / "c_handler" / name
     module = target / ".libs" / f"{name}.so"
-    if module.exists() and module.stat().st_mtime >= source.stat().st_mtime:
+    if _is_newer(module, source):
         return module
     apxs = tool("apxs", "apxs2", package="apache2-dev")
     target.mkdir(parents=True, exist_ok=True)
     # apxs leaves its objects beside the source, which must stay clean.
     shutil.copy(source, target)
+    for header in HERE.glob("c_handler/*.h"):
+        shutil.copy(header, target)
     _logged(
         [apxs, "-c", "-Wc,-O2", "-Wc,-Wall", source.name],
         BUILD / "c_handler.log",
@@ -109,6 +136,27 @@ def build_c_module(name: str) -> Path:
         cwd=target,
     )
     return module
+
+
+def _is_newer(target: Path, source: Path) -> bool:
+    """Whether the file was made after its source and all headers were last changed."""
+    sources = [source, *source.parent.glob("*.h")]
+    return target.exists() and all(
+        target.stat().st_mtime >= file.stat().st_mtime for file in sources
+    )
+
+
+def build_worker_helper() -> Path:
+    """Compiles c_handler/callgrind_worker.c unless that is done; returns the shared object."""
+    source = HERE / "c_handler/callgrind_worker.c"
+    target = BUILD / "c_handler/callgrind_worker.so"
+    if not _is_newer(target, source):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        compiler = tool("gcc", "cc", package="gcc")
+        command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", "-pthread"]
+        command += ["-o", str(target), str(source)]
+        _logged(command, BUILD / "c_handler.log", "building callgrind_worker")
+    return target
 
 
 class CHandler(System):
@@ -121,7 +169,7 @@ class CHandler(System):
     def supports(self, workload: Workload) -> bool:
         return workload.c_handler is not None
 
-    def config(self, workload: Workload, run: Path) -> list[str]:
+    def config(self, workload: Workload, setup: Setup) -> list[str]:
         lines = [f"LoadModule bench_module {build_c_module('mod_bench')}"]
         if workload.c_handler:
             lines.append(f"<Location />\n  SetHandler {workload.c_handler}\n</Location>")
@@ -134,14 +182,39 @@ class WsgiSystem(System):
     def module(self) -> tuple[str, Path]:
         raise NotImplementedError
 
-    def config(self, workload: Workload, run: Path) -> list[str]:
+    def config(self, workload: Workload, setup: Setup) -> list[str]:
         name, path = self.module()
         return [
             f"LoadModule {name} {path}",
             f"WSGIPythonPath {site_packages()}",
             "WSGIApplicationGroup %{GLOBAL}",
-            f"WSGIScriptAlias / {run}/apps/{workload.app}",
+            self.alias("/", setup.script(workload.app)),
         ]
+
+
+class DaemonSystem(WsgiSystem):
+    """Both servers with one process of daemon mode; httpd's own processes run no Python."""
+
+    daemon = True
+
+    def config(self, workload: Workload, setup: Setup) -> list[str]:
+        name, path = self.module()
+        options = [f"threads={setup.worker_threads}", "display-name=%{GROUP}"]
+        options += [f"python-path={site_packages()}", *self.options(setup), *setup.options]
+        return [
+            f"LoadModule {name} {path}",
+            "WSGIRestrictEmbedded On",
+            f"WSGISocketPrefix {setup.run}/wsgi",
+            f"WSGIDaemonProcess bench {' '.join(options)}",
+            self.alias("/", setup.script(workload.app)),
+        ]
+
+    def options(self, setup: Setup) -> list[str]:
+        """Options of the process group that only this server has."""
+        return []
+
+    def alias(self, path: str, script: str) -> str:
+        return f"{super().alias(path, script)} process-group=bench application-group=%{{GLOBAL}}"
 
 
 class ModWsgi(WsgiSystem):
@@ -170,4 +243,36 @@ class Rwsgi(WsgiSystem):
         return "rwsgi_module", directory.resolve() / "mod_rwsgi.so"
 
 
-SYSTEMS: dict[str, System] = {s.name: s for s in (CHandler(), ModWsgi(), Rwsgi())}
+class ModWsgiDaemon(DaemonSystem, ModWsgi):
+    name = "mod_wsgi-daemon"
+    label = "mod_wsgi daemon"
+
+
+class RwsgiDaemon(DaemonSystem, Rwsgi):
+    name = "rwsgi-daemon"
+    label = "rwsgi daemon"
+
+    def options(self, setup: Setup) -> list[str]:
+        """The worker is exec'd, so what the server runs under does not follow it: where it is to
+        run under something, its Python is a script that does that."""
+        if not setup.worker_prefix:
+            return []
+        home = setup.run / "home"
+        (home / "bin").mkdir(parents=True)
+        version = subprocess.run(
+            [PYTHON, "-c", "import platform; print(platform.python_version())"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        (home / "pyvenv.cfg").write_text(f"home = {Path(PYTHON).parent}\nversion = {version}\n")
+        wrapper = home / "bin/python"
+        wrapper.write_text(f'#!/bin/sh\nexec {" ".join(setup.worker_prefix)} {PYTHON} "$@"\n')
+        wrapper.chmod(0o755)
+        (home / "bin/python3").symlink_to("python")
+        return [f"python-home={home}"]
+
+
+SYSTEMS: dict[str, System] = {
+    s.name: s for s in (CHandler(), ModWsgi(), Rwsgi(), ModWsgiDaemon(), RwsgiDaemon())
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,50 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import paths  # noqa: E402
 from harness.server import Httpd, remove_shared_directory  # noqa: E402
 
-MPMS = ("event", "worker", "prefork")
+#: The MPMs of daemon mode, unless a test file says ``DAEMON_MPMS``: the application does not see
+#: the MPM there, httpd's side is the same code as in embedded mode.
+DAEMON_MPMS = ("event",)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "rwsgi: differs from mod_wsgi on purpose, or is ours only")
+    config.addinivalue_line("markers", "modes(*modes): the modes that a test runs in")
     config.addinivalue_line("markers", "soak: long; run with RWSGI_TEST_SOAK=1")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     import os
 
+    superfluous = [item for item in items if _superfluous(item)]
+    if superfluous:
+        config.hook.pytest_deselected(items=superfluous)
+        items[:] = [item for item in items if not _superfluous(item)]
     for item in items:
         if paths.PEER and item.get_closest_marker("rwsgi"):
             item.add_marker(pytest.mark.skip(reason="differs from mod_wsgi on purpose"))
         if not os.environ.get("RWSGI_TEST_SOAK") and item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.skip(reason="soak: set RWSGI_TEST_SOAK=1"))
+
+
+def pytest_generate_tests(metafunc):
+    modes = getattr(metafunc.module, "MODES", ())
+    marker = metafunc.definition.get_closest_marker("modes")
+    if marker:
+        modes = marker.args
+    if paths.PEER:
+        modes = [mode for mode in modes if mode == "embedded"]
+    if modes and "mode" in metafunc.fixturenames:
+        metafunc.parametrize("mode", modes, indirect=True, scope="module")
+
+
+def _superfluous(item) -> bool:
+    """Whether the item is daemon mode under an MPM that adds nothing."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if parameters.get("mode") != "daemon":
+        return False
+    wanted = getattr(item.module, "DAEMON_MPMS", DAEMON_MPMS)
+    values = [value for value in parameters.values() if value in ("worker", "prefork")]
+    return any(value not in wanted for value in values)
 
 
 def pytest_sessionstart():
@@ -44,8 +73,8 @@ _running: list[Httpd] = []
 
 
 @contextmanager
-def _tracked(**options):
-    with Httpd(**options) as server:
+def _tracked(mode, **options):
+    with Httpd(**{"mode": mode, **options}) as server:
         _running.append(server)
         try:
             yield server
@@ -53,10 +82,16 @@ def _tracked(**options):
             _running.remove(server)
 
 
-@pytest.fixture(scope="session")
-def new_httpd():
+@pytest.fixture(scope="module")
+def mode(request):
+    """Where the applications of a test run."""
+    return getattr(request, "param", "embedded")
+
+
+@pytest.fixture(scope="module")
+def new_httpd(mode):
     """Makes a server (a context manager) whose error log is settled after every test."""
-    return _tracked
+    return partial(_tracked, mode=mode)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""What the two shared objects may know of each other's world."""
+"""What the artefacts may know of each other's world."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness import paths
 
 pytestmark = pytest.mark.rwsgi
 MODULE = paths.MODULE_DIR / "mod_rwsgi.so"
+SUPERVISOR = paths.MODULE_DIR / "rwsgi" / "rwsgi-daemon"
 SOURCES = paths.REPOSITORY / "src"
 
 
@@ -48,6 +49,16 @@ def test_the_gateways_link_no_libpython():
     """They are loaded into a process that has the right one."""
     for gateway in gateways():
         assert "libpython" not in dynamic_section(gateway)
+
+
+def test_the_supervisor_knows_neither():
+    """It runs where httpd's and Python's libraries are not to be found (a chroot, say)."""
+    names = undefined_symbols(SUPERVISOR)
+    assert [name for name in names if re.match(r"_?(ap|apr|apu)_|_?Py[A-Z_]", name)] == []
+    needed = re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic_section(SUPERVISOR))
+    # The C library and the compiler's runtime, which every Rust program needs.
+    other = [n for n in needed if not re.match(r"(libc|libgcc_s|libm|ld-linux.*)\.so\.\d", n)]
+    assert "libc.so.6" in needed and other == []
 
 
 def test_what_the_objects_export():
@@ -125,3 +136,32 @@ def test_unsafe_is_kept_out_of_the_pure_parts():
             assert "#![deny(unsafe_code)]" in text
         elif file.name != "abi.rs":
             assert "#![forbid(unsafe_code)]" in text, file.name
+
+
+def test_the_codecs_of_daemon_mode_are_pure():
+    """What reads bytes of another process."""
+    files = [*sources("daemon/wire"), SOURCES / "daemon/control.rs", SOURCES / "daemon/group.rs"]
+    assert len(files) > 3
+    for file in files:
+        text = file.read_text()
+        assert "#![forbid(unsafe_code)]" in text, file.name
+        assert not re.search(r"\blibc::|std::(io|net|os|fs)\b", "\n".join(code_of(file))), file.name
+
+
+def test_the_parts_of_daemon_mode_keep_to_their_worlds():
+    """The supervisor knows neither httpd nor Python, the worker no httpd, the client no Python."""
+    httpd, python = r"\bapr?_\w|crate::httpd", r"pyo3|\bPy[A-Z]\w+\(|crate::(python|wsgi|gateway)"
+    for part, foreign in (
+        ("supervisor", f"{httpd}|{python}"),
+        ("worker", httpd),
+        ("client", python),
+    ):
+        files = sources(f"daemon/{part}")
+        assert files, part
+        found = [
+            f"{file.relative_to(SOURCES)}: {line.strip()}"
+            for file in files
+            for line in code_of(file)
+            if re.search(foreign, line)
+        ]
+        assert found == []

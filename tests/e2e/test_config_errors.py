@@ -111,7 +111,6 @@ def test_good_switch_of_an_option(checked, value):
     assert checked(f"WSGIScriptAlias / /x.wsgi pass-authorization={value}") == ""
 
 
-@pytest.mark.skipif(not paths.PEER, reason="needs daemon mode, which is to come")
 def test_literal_groups_need_a_known_process_group(checked):
     rejected(
         checked, "WSGIScriptAlias / /x.wsgi process-group=nobody application-group=x", "nobody"

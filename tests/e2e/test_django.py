@@ -13,7 +13,10 @@ import sys
 import pytest
 from browser import Browser, csrf_token
 from harness import paths
+from harness.config import BOTH
 from harness.server import Httpd
+
+MODES = BOTH
 
 PROJECT = paths.REPOSITORY / "tests" / "django_site"
 PASSWORD = "a password of this test"
@@ -207,5 +210,5 @@ def test_server_page_shows_the_wsgi_environment(site, browser):
     page = browser.get("/server/")
     assert "wsgi.multithread" in page.text
     pids = {int(pid) for pid in re.findall(r"<th>Process</th><td>(\d+)</td>", page.text)}
-    assert pids <= set(site.children())
+    assert pids <= set(site.pythons())
     assert len(pids) == 1

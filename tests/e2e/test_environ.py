@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
+from harness.config import BOTH, GROUP
+
+MODES = BOTH
 
 ABSENT = [
     "PATH",
@@ -154,7 +157,7 @@ def test_wsgi_keys(server):
 def test_mod_wsgi_keys(server):
     env = environ(server, "/app/x//y")
     assert len(env["mod_wsgi.version"]) == 3
-    assert env["mod_wsgi.process_group"] == ""
+    assert env["mod_wsgi.process_group"] == (GROUP if server.daemon else "")
     assert env["mod_wsgi.application_group"] == f"localhost:{server.port}|/app"
     assert env["mod_wsgi.callable_object"] == "application"
     assert env["mod_wsgi.request_handler"] == "wsgi-script"
@@ -165,8 +168,13 @@ def test_mod_wsgi_keys(server):
     assert env["mod_wsgi.listener_host"] in ("", "127.0.0.1")
     assert int(env["mod_wsgi.server_pid"]) in server.children()
     assert env["mod_wsgi.thread_id"] >= 1
-    assert env["mod_wsgi.queue_start"] == env["mod_wsgi.daemon_start"] == 0.0
-    assert 1.6e9 < env["mod_wsgi.request_start"] <= env["mod_wsgi.application_start"]
+    if server.daemon:
+        stages = ("request_start", "queue_start", "daemon_start", "application_start")
+        times = [env[f"mod_wsgi.{stage}"] for stage in stages]
+        assert times == sorted(times) and times[0] > 1.6e9
+    else:
+        assert env["mod_wsgi.queue_start"] == env["mod_wsgi.daemon_start"] == 0.0
+        assert 1.6e9 < env["mod_wsgi.request_start"] <= env["mod_wsgi.application_start"]
     assert env["mod_wsgi.application_start"] - env["mod_wsgi.request_start"] < 60
     assert env["apache.version"][:2] == [2, 4]
     assert "apache.request_rec" not in env
@@ -391,6 +399,7 @@ def test_script_filename_beyond_utf_8(new_httpd):
         assert environ(httpd, "/")["SCRIPT_FILENAME"] == str(script)
 
 
+@pytest.mark.modes("embedded")
 def test_several_processes(new_httpd):
     with new_httpd(mpm="prefork", threads=2) as httpd:
         httpd.add(f"""

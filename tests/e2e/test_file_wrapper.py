@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from harness.config import BOTH
 from harness.curl import curl
 from harness.sites import applications
+
+MODES = BOTH
 
 CONTENT = random.Random(7).randbytes(1_000_003)
 

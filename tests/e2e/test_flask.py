@@ -8,6 +8,9 @@ import shutil
 import pytest
 from browser import Browser
 from harness import paths
+from harness.config import BOTH
+
+MODES = BOTH
 
 PROJECT = paths.REPOSITORY / "tests" / "flask_site"
 

@@ -9,6 +9,9 @@ import threading
 
 import pytest
 from harness.client import Truncated
+from harness.config import BOTH
+
+MODES = BOTH
 
 TEXT = b"first line\nsecond\n\nfourth, the last one without an end"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 
 import pytest
@@ -76,6 +77,12 @@ def test_default_gateway_is_complete(installed):
     record = (modules / "rwsgi" / f"{stem}.conf").read_text()
     assert "version = 3." in record
     assert (modules / "rwsgi" / f"{stem}.so").stat().st_size > 0
+
+
+def test_the_supervisor_is_a_program(installed):
+    _, _, modules = installed
+    program = modules / "rwsgi" / "rwsgi-daemon"
+    assert stat.S_IMODE(program.stat().st_mode) == 0o755
 
 
 def test_debian_files_load_the_module(installed):

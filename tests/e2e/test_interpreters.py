@@ -7,6 +7,9 @@ import threading
 
 import pytest
 from harness import paths
+from harness.config import BOTH, GROUP
+
+MODES = BOTH
 
 RWSGI = pytest.mark.rwsgi
 
@@ -71,7 +74,8 @@ def test_thread_local_survives(server):
 
 def test_built_in_modules(server):
     facts = server.json("/a/modules")
-    assert facts["application_group"] == "a" and facts["process_group"] == ""
+    assert facts["application_group"] == "a"
+    assert facts["process_group"] == (GROUP if server.daemon else "")
     assert len(facts["version"]) == 3
     assert facts["maximum_processes"] == 1 and facts["threads_per_process"] == 4
     assert facts["wrapper"] is True
@@ -269,6 +273,7 @@ def test_python_version(server):
 
 
 @RWSGI
+@pytest.mark.modes("embedded")
 def test_python_that_cannot_start(new_httpd):
     """A prefix without a standard library: told at start-up, or by a 500 and the reason."""
     with new_httpd() as httpd:

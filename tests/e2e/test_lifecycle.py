@@ -9,7 +9,10 @@ import time
 
 import pytest
 from harness import processes
+from harness.config import BOTH
 from harness.load import Load
+
+MODES = BOTH
 
 MPMS = ["event", "worker", "prefork"]
 SOAK = pytest.mark.soak
@@ -78,6 +81,7 @@ def test_python_is_never_in_the_parent(server):
     assert processes.threads(parent) == 1
 
 
+@pytest.mark.modes("embedded")
 def test_python_is_in_the_children(server):
     server.get("/answer/hello")
     loaded = ["libpython" in processes.maps(pid) for pid in server.children()]
@@ -151,7 +155,7 @@ def test_request_in_flight_does_not_delay_a_stop(server):
     """A stop cuts what runs. httpd waits for the thread of a request about 8 s, then kills."""
     gate = server.gate()
     server._gates.remove(gate)
-    server.allow_log("RWSGI0108|AH0004[56]")
+    server.allow_log("RWSGI0108|AH0004[56]|RWSGI04[0-4][0-9]|RWSGI030[0-9]")
     with server.connect() as connection:
         connection.request(f"/answer/streaming?count=2&gate={gate.path}")
         gate.step()
@@ -181,7 +185,7 @@ def test_endless_exit_handler_is_cut(new_httpd):
         )
         setup(httpd, f'WSGIScriptAlias /endless "{httpd.apps}/endless.wsgi"').start()
         assert httpd.get("/endless").body == b"ready"
-        httpd.expect_log("RWSGI0108")
+        httpd.expect_log("RWSGI04[0-4][0-9]" if httpd.daemon else "RWSGI0108")
         httpd.stop()
         httpd.settle_log()
 
@@ -213,6 +217,7 @@ def test_failing_exit_handler_is_logged(new_httpd):
         httpd.settle_log()
 
 
+@pytest.mark.modes("embedded")
 @pytest.mark.parametrize("mpm", ["worker", "prefork"])
 def test_children_are_replaced_after_some_connections(new_httpd, mpm):
     """``MaxConnectionsPerChild`` under load: each child ends in order, no request is lost.
@@ -349,7 +354,7 @@ def changes_under_load(httpd, rounds):
             wanted = b"version %d" % (number - 1 if broken else number)
             answer = httpd.get("/changing").body
             # A process that has not seen the version before keeps an older one.
-            stale = broken and len(httpd.children()) > 1
+            stale = broken and len(httpd.pythons()) > 1
             assert answer == wanted or (stale and answer.startswith(b"version "))
     assert load.failures == []
     assert len(seen) == rounds + 1 - rounds // 3
@@ -360,13 +365,13 @@ def warm_up(httpd):
     pids = set()
 
     def all_have():
-        connections = [httpd.connect() for _ in httpd.children()]
+        connections = [httpd.connect() for _ in httpd.pythons()]
         for connection in connections:
             connection.request("/changing")
         for connection in connections:
             pids.add(int(connection.read_response().header("X-Pid")))
             connection.close()
-        return pids == set(httpd.children())
+        return pids == set(httpd.pythons())
 
     wait_until(all_have, "a process does not answer")
 
@@ -382,7 +387,7 @@ def serve_changing(new_httpd, mpm, rounds):
             httpd.allow_log(AT_LIMIT)
         httpd.start()
         # Once per change, process and interpreter.
-        httpd.allow_log("RWSGI0104.*app.wsgi")
+        httpd.allow_log("RWSGI0104.*app.wsgi|RWSGI0409")
         changes_under_load(httpd, rounds)
 
 

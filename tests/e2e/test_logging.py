@@ -8,6 +8,9 @@ import math
 from urllib.parse import quote
 
 import pytest
+from harness.config import BOTH
+
+MODES = BOTH
 
 pytestmark = pytest.mark.rwsgi
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from harness.config import BOTH, GROUP
+
+MODES = BOTH
 
 HEADERS = {"X-Group": "from-header"}
 
@@ -130,6 +133,7 @@ def server(new_httpd):
                 WSGICallableObject other
             </VirtualHost>
         """)
+        httpd.expect_log("RWSGI0345: .*nobody")
         yield httpd.start()
 
 
@@ -308,7 +312,9 @@ def test_default_group(server):
 def test_group(server, target, expected):
     answer = told(server, target, headers=HEADERS)
     assert answer["application_group"] == expected.format(port=server.port)
-    assert answer["process_group"] == ""
+    # One of them says ``process-group=%{GLOBAL}``.
+    daemon = server.daemon and target != "/options"
+    assert answer["process_group"] == (GROUP if daemon else "")
 
 
 def test_groups_of_host_names(server):
@@ -336,6 +342,7 @@ def test_case_insensitive_groups(new_httpd):
 
 
 @pytest.mark.rwsgi
+@pytest.mark.modes("embedded")
 def test_embedded_mode_can_be_restricted(new_httpd):
     with new_httpd() as httpd:
         httpd.add(f"""

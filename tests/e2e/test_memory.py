@@ -1,4 +1,4 @@
-"""A gibibyte in, a gibibyte out: the child's memory stays where it was."""
+"""A gibibyte in, a gibibyte out: the memory of all processes stays where it was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import threading
 
 import pytest
 from harness import processes
+from harness.config import BOTH
 from harness.sites import applications
+
+MODES = BOTH
 
 GIB = 1 << 30
 LIMIT_KIB = 16 * 1024
@@ -21,18 +24,22 @@ def server(new_httpd):
 
 
 class Peak:
-    """The largest growth of the only child while the block runs."""
+    """The largest growth of httpd's child, and of the worker, while the block runs."""
 
     def __init__(self, server):
-        (self.pid,) = server.children()
-        self.start = processes.resident_kib(self.pid)
+        self.start = {pid: processes.resident_kib(pid) for pid in self._all(server)}
         self.growth = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
+    @staticmethod
+    def _all(server):
+        return [*server.children(), *server.workers()]
+
     def _watch(self):
         while not self._stop.wait(0.02):
-            self.growth = max(self.growth, processes.resident_kib(self.pid) - self.start)
+            for pid, start in self.start.items():
+                self.growth = max(self.growth, processes.resident_kib(pid) - start)
 
     def __enter__(self):
         self._thread.start()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 
 import pytest
+from harness.config import BOTH
 from harness.curl import curl
 from harness.sites import applications
+
+MODES = BOTH
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,11 @@ import threading
 import pytest
 from harness import processes
 from harness.client import Connection
+from harness.config import BOTH
 from harness.load import Load
 from harness.sites import applications
+
+MODES = BOTH
 
 #: httpd's own words about what it refuses.
 REFUSED = "AH[0-9]{5}: "
@@ -92,7 +95,7 @@ def attack(port: int, count: int, seed: int) -> None:
 def neighbours_are_undisturbed(server, count):
     # The attacker makes httpd complain, and applications fail to read; neither is a fault.
     server.allow_log(REFUSED + "|RWSGI001[456]|RWSGI0205")
-    before = server.children()
+    before = server.children(), server.pythons()
 
     def good(response):
         return response.status == 200 and response.body == EXPECTED
@@ -109,7 +112,7 @@ def neighbours_are_undisturbed(server, count):
         load.wait_for(20)
     assert load.failures == []
     if server.config.mpm != "prefork":
-        assert server.children() == before, "a process was replaced"
+        assert (server.children(), server.pythons()) == before, "a process was replaced"
     for _ in range(10):
         assert server.get("/app").body == EXPECTED
 
@@ -129,7 +132,7 @@ def test_ten_thousand_malformed_and_aborted_requests(server):
 def test_foreign_threads(server, join):
     """Whatever the calls come to, the process lives and the next request is served."""
     server.allow_log("from a foreign thread|RWSGI020[56]")
-    pids = server.children()
+    pids = server.pythons()
     failures = []
 
     def client(number):
@@ -155,7 +158,7 @@ def test_foreign_threads(server, join):
     assert set(report) <= kinds, report
     if server.config.mpm != "prefork":
         assert report.get("accepted", 0) > 0
-        assert server.children() == pids
+        assert server.pythons() == pids
 
 
 def test_many_slow_clients(server):
@@ -189,12 +192,13 @@ def test_memory_does_not_grow(new_httpd):
                     if number % 3:
                         connection.socket.recv(100)
 
-        (pid,) = httpd.children()
         rounds(800)
-        before = processes.resident_kib(pid)
+        pids = {*httpd.children(), *httpd.pythons()}
+        before = {pid: processes.resident_kib(pid) for pid in pids}
         rounds(2400)
-        assert httpd.children() == [pid]
-        assert processes.resident_kib(pid) - before < 3000
+        assert {*httpd.children(), *httpd.pythons()} == pids
+        for pid in pids:
+            assert processes.resident_kib(pid) - before[pid] < 3000
 
 
 def test_load_over_http_2(new_httpd):

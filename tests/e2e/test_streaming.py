@@ -9,7 +9,10 @@ import subprocess
 import time
 
 import pytest
+from harness.config import BOTH
 from harness.sites import applications
+
+MODES = BOTH
 
 MPMS = ["event", "worker", "prefork"]
 

@@ -11,6 +11,9 @@ CARGO_TARGET_DIR=target $CARGO clippy $CARGOFLAGS --quiet --all-targets -- -D wa
 echo "== clippy: httpd side"
 CARGO_TARGET_DIR=target/httpd \
     $CARGO clippy $CARGOFLAGS --quiet --release --features httpd --all-targets -- -D warnings
+echo "== clippy: supervisor"
+CARGO_TARGET_DIR=target/supervisor \
+    $CARGO clippy $CARGOFLAGS --quiet --release --features supervisor --all-targets -- -D warnings
 echo "== clippy: gateway"
 PYO3_PYTHON=$PYTHON PYO3_BUILD_EXTENSION_MODULE=1 CARGO_TARGET_DIR=target/python-$version \
     $CARGO clippy $CARGOFLAGS --quiet --release --features python --all-targets -- -D warnings

@@ -1,9 +1,9 @@
 #!/bin/bash
 # copy_python.sh PYTHON: prints a Python of the same installation that httpd's user can read.
 #
-# That is PYTHON itself, or, where it lies in somebody's home directory, a copy of its standard
-# library and libpython in build/pythons/VERSION. Tests only: the copy has no test suite of its own
-# and no packages, and its executable finds its libpython only with LD_LIBRARY_PATH.
+# That is PYTHON itself, or, where it lies in somebody's home directory, a copy of its executable,
+# standard library and libpython in build/pythons/VERSION. Tests only: the copy has no test suite of
+# its own and no packages.
 set -eu
 umask 022
 
@@ -24,7 +24,8 @@ if [ "$(id -u)" != 0 ] || runuser -u www-data -- test -r "$stdlib/os.py"; then
 fi
 
 copy=$PWD/build/pythons/$full
-if [ ! -f "$copy/complete" ]; then
+# The number is that of this script's way of copying.
+if [ "$(cat "$copy/complete" 2>/dev/null)" != 2 ]; then
     echo "== copying Python $full to build/pythons, where www-data can read it" >&2
     rm -rf "$copy"
     mkdir -p "$copy/bin" "$copy/lib"
@@ -37,13 +38,23 @@ if [ ! -f "$copy/complete" ]; then
         ln -s "$library" "$copy/lib/${library%.so.*}.so"
     fi
     cp "$(readlink -f "$python")" "$copy/bin/python$short"
+    ln -s "python$short" "$copy/bin/python3"
+    ln -s python3 "$copy/bin/python"
+    # Where the executable looks for libpython: a worker of daemon mode runs it without a wrapper.
+    "$python" - "$copy/bin/python$short" "$libdir" <<'PY'
+import sys
+path, old = sys.argv[1], sys.argv[2].encode() + b"\0"
+new = b"$ORIGIN/../lib".ljust(len(old), b"\0")
+data = open(path, "rb").read()
+if old in data and len(new) == len(old):
+    open(path, "wb").write(data.replace(b"\0" + old, b"\0" + new))
+PY
     # What sysconfig says of places is written down at build time.
     sed -i "s#$prefix#$copy#g" "$copy/lib/$(basename "$stdlib")"/_sysconfigdata*.py
-    touch "$copy/complete"
+    runuser -u www-data -- "$copy/bin/python" -c 'import json' || {
+        echo "the copy of $python in $copy does not run" >&2
+        exit 1
+    }
+    echo 2 >"$copy/complete"
 fi
-cat >"$copy/python" <<SH
-#!/bin/sh
-LD_LIBRARY_PATH=$copy/lib exec $copy/bin/python$short "\$@"
-SH
-chmod +x "$copy/python"
-echo "$copy/python"
+echo "$copy/bin/python"

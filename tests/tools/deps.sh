@@ -10,7 +10,7 @@ packages=(
     libclang-dev                                              # bindgen reads the headers with it
     python3 python3-dev python3-venv                          # the default Python
     openssl nghttp2-client                                    # TLS and HTTP/2 tests
-    wrk valgrind                                              # load, memory and instruction counts
+    wrk valgrind strace                                       # load, memory, instructions, system calls
 )
 rust_needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 

@@ -9,6 +9,7 @@ if [ -n "$other" ]; then
 else
     echo "== no second Python here; only $PYTHON is tested"
 fi
+tests/tools/several.sh
 echo "== end-to-end tests"
 # shellcheck disable=SC2086 # options of the caller
 exec build/venv/bin/pytest tests/e2e $PYTEST

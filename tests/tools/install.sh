@@ -1,5 +1,5 @@
 #!/bin/bash
-# install.sh install|uninstall: the module and its gateways, below DESTDIR, where apxs says.
+# install.sh install|uninstall: the module, its gateways and the supervisor, below DESTDIR, where apxs says.
 # On Debian also rwsgi.load and rwsgi.conf, so that `a2enmod rwsgi` works.
 set -eu
 
@@ -11,9 +11,9 @@ if [ -d "$settings/mods-available" ] || [ "$settings" = /etc/apache2 ]; then
     available=$DESTDIR$settings/mods-available
 fi
 
-# By a rename, since a running httpd may have the old file mapped.
+# put FROM TO [MODE]: by a rename, since a running httpd may have the old file mapped.
 put() {
-    install -m 644 "$1" "$2.new"
+    install -m "${3:-644}" "$1" "$2.new"
     mv -f "$2.new" "$2"
     echo "installed $2"
 }
@@ -25,6 +25,7 @@ install)
     for file in build/rwsgi/*.so build/rwsgi/*.conf build/rwsgi/default; do
         put "$file" "$target/rwsgi/$(basename "$file")"
     done
+    put build/rwsgi/rwsgi-daemon "$target/rwsgi/rwsgi-daemon" 755
     if [ -n "$available" ]; then
         install -d "$available"
         put apache/rwsgi.load "$available/rwsgi.load"
@@ -40,7 +41,7 @@ uninstall)
         exit 1
     fi
     rm -fv "$target/mod_rwsgi.so" "$target"/rwsgi/_rwsgi.*.so "$target"/rwsgi/_rwsgi.*.conf \
-        "$target/rwsgi/default"
+        "$target/rwsgi/default" "$target/rwsgi/rwsgi-daemon"
     [ ! -d "$target/rwsgi" ] || rmdir "$target/rwsgi"
     [ -z "$available" ] || rm -fv "$available/rwsgi.load" "$available/rwsgi.conf"
     ;;

@@ -12,7 +12,11 @@ echo "=== Python $version"
 modules=build/matrix/$version
 tests/tools/gateway.sh "$python" default "$modules/rwsgi"
 tests/tools/replace.sh build/mod_rwsgi.so "$modules/mod_rwsgi.so"
+tests/tools/replace.sh build/rwsgi/rwsgi-daemon "$modules/rwsgi/rwsgi-daemon" 755
 tests/tools/python_tests.sh "$python"
+if [ -d tests/worker ]; then
+    PYTHON=$python RWSGI_MODULE_DIR=$PWD/$modules tests/tools/daemon_tests.sh worker
+fi
 
 files=()
 for name in "${core[@]}"; do

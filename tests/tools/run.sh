@@ -1,5 +1,6 @@
 #!/bin/bash
-# Serves the sample Django site through httpd on the loopback interface, in the foreground.
+# Serves the sample Django site through httpd on the loopback interface, in the foreground: in
+# httpd's own processes (MODE=embedded), or in a group of daemon processes (MODE=daemon).
 #
 # Everything that it writes is under build/run: configuration, logs, database, uploads.
 set -eu
@@ -15,6 +16,10 @@ httpd=$(command -v apache2 || command -v httpd) || { echo "no httpd here; see 'm
 modules=$("$APXS" -q LIBEXECDIR)
 [ "$MPM" = event ] || [ "$MPM" = worker ] || [ "$MPM" = prefork ] || {
     echo "MPM=$MPM: use event, worker or prefork" >&2
+    exit 1
+}
+[ "$MODE" = embedded ] || [ "$MODE" = daemon ] || {
+    echo "MODE=$MODE: use embedded or daemon" >&2
     exit 1
 }
 
@@ -62,7 +67,25 @@ load() {
         echo "LoadModule $1_module \"$modules/mod_$1.so\""
     fi
 }
-packages=$("$root/build/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+if [ "$MODE" = daemon ]; then
+    # A socket's path may have 107 bytes, and this directory may be deep.
+    sockets=$run/wsgi
+    if [ ${#sockets} -gt 70 ]; then
+        socket_directory=$(mktemp -d /tmp/rwsgi-run-XXXXXX)
+        chmod 755 "$socket_directory"
+        sockets=$socket_directory/wsgi
+    fi
+    # The environment comes from the file, and httpd's own processes run no Python.
+    application="WSGISocketPrefix \"$sockets\"
+WSGIDaemonProcess site processes=2 threads=15 display-name=%{GROUP} \\
+    python-home=\"$root/build/venv\" env-file=\"$env_file\"
+WSGIRestrictEmbedded On
+WSGIScriptAlias / \"$site/config/wsgi.py\" process-group=site application-group=%{GLOBAL}"
+else
+    packages=$("$root/build/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    application="WSGIPythonPath \"$packages\"
+WSGIScriptAlias / \"$site/config/wsgi.py\""
+fi
 
 cat >"$run/httpd.conf" <<CONF
 ServerRoot "$run"
@@ -93,23 +116,24 @@ Alias /static/ "$data/static/"
 </Directory>
 
 # Everything else is Django's.
-WSGIPythonPath "$packages"
-WSGIScriptAlias / "$site/config/wsgi.py"
+$application
 <Directory "$site/config">
     Require all granted
 </Directory>
 CONF
 
-# What a service manager gives, and nothing of the user's shell; the site's settings file is named
-# here because httpd's SetEnv does not reach os.environ.
-httpd=(env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
-    SITE_ENV="$env_file" "$httpd" -f "$run/httpd.conf")
+# What a service manager gives, and nothing of the user's shell. In embedded mode the site's settings
+# file is named here, because httpd's SetEnv does not reach os.environ.
+environment=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
+[ "$MODE" = daemon ] || environment+=(SITE_ENV="$env_file")
+httpd=(env -i "${environment[@]}" "$httpd" -f "$run/httpd.conf")
 "${httpd[@]}" -t
 
 # In a session of its own, so that Ctrl-C reaches only this script, which stops httpd in order.
 setsid "${httpd[@]}" -DFOREGROUND &
 server=$!
 trap 'kill -TERM $server 2>/dev/null' INT TERM HUP
+trap '[ -z "${socket_directory:-}" ] || rm -rf "$socket_directory"' EXIT
 cat <<TEXT
 
     The site:   http://127.0.0.1:$PORT/
@@ -118,6 +142,20 @@ cat <<TEXT
     Stop it with Ctrl-C.
 
 TEXT
+if [ "$MODE" = daemon ]; then
+    # The first answer says that the workers are up. Nothing announces the port, so it is tried.
+    for _ in $(seq 100); do
+        kill -0 $server 2>/dev/null || break
+        if curl --silent --output /dev/null --max-time 30 "http://127.0.0.1:$PORT/"; then
+            echo "    The processes (the site runs in those named (wsgi:site)):"
+            echo
+            ps -o pid,ppid,user,rss,args --forest -s $server | cut -c 1-110 | sed 's/^/    /'
+            echo
+            break
+        fi
+        sleep 0.1
+    done
+fi
 status=0
 # A trapped signal ends `wait` early; what counts is the end of httpd.
 while kill -0 $server 2>/dev/null; do

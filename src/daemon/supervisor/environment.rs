@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
+use crate::daemon::env_file;
 use crate::daemon::group::GroupConfig;
 
 /// Environment variables, in order, each name once.
@@ -44,14 +45,14 @@ pub fn of_worker(
         let path = Path::new(OsStr::from_bytes(file));
         let text = std::fs::read(path)
             .map_err(|error| format!("env-file {} cannot be read: {error}", path.display()))?;
-        for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-            match parse(line) {
-                Ok(Some((name, value))) => environment.set(&name, &value),
-                Ok(None) => {}
-                Err(why) => complaints.push(format!(
-                    "{}, line {}, is skipped: {why}",
+        for line in env_file::lines(&text) {
+            match line {
+                Ok((name, value)) => environment.set(&name, &value),
+                Err(bad) => complaints.push(format!(
+                    "{}, line {}, is skipped: {}",
                     path.display(),
-                    index + 1
+                    bad.number,
+                    bad.why
                 )),
             }
         }
@@ -74,88 +75,9 @@ pub fn of_worker(
     Ok((environment, complaints))
 }
 
-type Setting = (Vec<u8>, Vec<u8>);
-
-/// One line: `NAME=VALUE`, with or without quotes and `export`; nothing for an empty line or a
-/// comment.
-fn parse(line: &[u8]) -> Result<Option<Setting>, &'static str> {
-    let line = line.trim_ascii();
-    if line.is_empty() || line[0] == b'#' {
-        return Ok(None);
-    }
-    let line = line.strip_prefix(b"export ").unwrap_or(line);
-    let at = line
-        .iter()
-        .position(|&byte| byte == b'=')
-        .ok_or("there is no '='")?;
-    let name = line[..at].trim_ascii();
-    if name.is_empty() || name.iter().any(|byte| byte.is_ascii_whitespace()) {
-        return Err("that is no name of a variable");
-    }
-    let value = line[at + 1..].trim_ascii();
-    if value.contains(&0) {
-        return Err("there is a NUL in it");
-    }
-    let value = match value.first() {
-        Some(b'\'') => match value.strip_suffix(b"'") {
-            Some(value) if !value.is_empty() => value[1..].to_vec(),
-            _ => return Err("the quote is not closed"),
-        },
-        Some(b'"') => double_quoted(&value[1..]).ok_or("the quote is not closed")?,
-        _ => value.to_vec(),
-    };
-    Ok(Some((name.to_vec(), value)))
-}
-
-/// As in a shell, without expansion.
-fn double_quoted(text: &[u8]) -> Option<Vec<u8>> {
-    let mut value = Vec::new();
-    let mut bytes = text.iter();
-    loop {
-        match bytes.next()? {
-            b'"' => return bytes.as_slice().is_empty().then_some(value),
-            b'\\' => match bytes.next()? {
-                escaped @ (b'"' | b'\\' | b'$' | b'`') => value.push(*escaped),
-                b'n' => value.push(b'\n'),
-                other => value.extend_from_slice(&[b'\\', *other]),
-            },
-            byte => value.push(*byte),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pair(name: &[u8], value: &[u8]) -> Result<Option<Setting>, &'static str> {
-        Ok(Some((name.to_vec(), value.to_vec())))
-    }
-
-    #[test]
-    fn lines_of_a_file() {
-        assert_eq!(parse(b"  # note"), Ok(None));
-        assert_eq!(parse(b""), Ok(None));
-        assert_eq!(parse(b"A=b c \r"), pair(b"A", b"b c"));
-        assert_eq!(parse(b"export A=1"), pair(b"A", b"1"));
-        assert_eq!(
-            parse(b"A = 'it is \"x\" $HOME'"),
-            pair(b"A", b"it is \"x\" $HOME")
-        );
-        assert_eq!(parse(br#"A="a\"b\\c\nd\q""#), pair(b"A", b"a\"b\\c\nd\\q"));
-        assert_eq!(parse(b"A="), pair(b"A", b""));
-        for bad in [
-            &b"A"[..],
-            b"=1",
-            b"A B=1",
-            b"A='x",
-            b"A='",
-            b"A=\"x",
-            b"A=\"x\"y",
-        ] {
-            assert!(parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
-        }
-    }
 
     #[test]
     fn later_settings_win() {

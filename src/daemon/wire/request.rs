@@ -51,13 +51,29 @@ pub struct WireRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
-fn put_text(out: &mut Vec<u8>, text: Text<'_>) {
-    out.extend_from_slice(text.bytes());
+/// Bytes before the first text: the frame's header, the numbers, all lengths.
+const FIXED: usize = HEADER + 3 * 8 + 4 + 2 + 2 + 2 * 2 + TEXTS * 4 + 4 + SITE * 4;
+
+/// The fixed part under construction: one copy into the frame instead of one for each number.
+struct Fixed {
+    bytes: [u8; FIXED],
+    at: usize,
 }
 
-fn put_length(out: &mut Vec<u8>, text: Option<&[u8]>) {
-    let length = text.map_or(ABSENT, |text| text.len() as u32);
-    out.extend_from_slice(&length.to_le_bytes());
+impl Fixed {
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.at..self.at + N].copy_from_slice(&bytes);
+        self.at += N;
+    }
+
+    #[inline(always)]
+    fn put_lengths(&mut self, texts: &[Option<&[u8]>]) {
+        for text in texts {
+            let length = text.map_or(ABSENT, |text| text.len() as u32);
+            self.put(length.to_le_bytes());
+        }
+    }
 }
 
 /// Replaces the content of `out` with the whole frame. END is set when the body is complete.
@@ -67,13 +83,15 @@ fn put_length(out: &mut Vec<u8>, text: Option<&[u8]>) {
 #[inline]
 pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLarge> {
     let WireRequest { head, target, .. } = request;
-    out.clear();
-    out.extend_from_slice(&[0; HEADER]);
+    let mut fixed = Fixed {
+        bytes: [0; FIXED],
+        at: HEADER,
+    };
     for number in [head.request_time_us, head.accept_time_us, target.mtime_us] {
-        out.extend_from_slice(&number.to_le_bytes());
+        fixed.put(number.to_le_bytes());
     }
-    out.extend_from_slice(&head.server_pid.to_le_bytes());
-    out.extend_from_slice(&head.remote_port.to_le_bytes());
+    fixed.put(head.server_pid.to_le_bytes());
+    fixed.put(head.remote_port.to_le_bytes());
     let mut bits = 0;
     for (set, bit) in [
         (head.https, bit::HTTPS),
@@ -85,11 +103,11 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
             bits |= bit;
         }
     }
-    out.extend_from_slice(&[bits, head.authorization as u8]);
+    fixed.put([bits, head.authorization as u8]);
     let (headers, variables) = (head.headers.items(), head.variables.items());
     for count in [headers.len(), variables.len()] {
         let count = u16::try_from(count).map_err(|_| TooLarge)?;
-        out.extend_from_slice(&count.to_le_bytes());
+        fixed.put(count.to_le_bytes());
     }
     let texts: [Option<&[u8]>; TEXTS] = [
         Some(head.method.bytes()),
@@ -102,28 +120,27 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
         head.request_id.bytes(),
         head.connection_id.bytes(),
     ];
-    for text in texts {
-        put_length(out, text);
-    }
+    fixed.put_lengths(&texts);
     let body = u32::try_from(request.body.len()).map_err(|_| TooLarge)?;
-    out.extend_from_slice(&body.to_le_bytes());
-
+    fixed.put(body.to_le_bytes());
     let site = head.site.values();
     let paths = [Some(target.script.bytes()), Some(target.resource.bytes())];
-    for value in site.iter().chain(&paths) {
-        put_length(out, *value);
-    }
-    for value in site.iter().chain(&paths).flatten() {
-        out.extend_from_slice(value);
-    }
-    for text in texts.iter().flatten() {
-        out.extend_from_slice(text);
+    fixed.put_lengths(&site);
+    fixed.put_lengths(&paths);
+
+    out.clear();
+    out.extend_from_slice(&fixed.bytes);
+    for group in [&site[..], &paths, &texts] {
+        for text in group.iter().flatten() {
+            out.extend_from_slice(text);
+        }
     }
     for pair in headers.iter().chain(variables) {
-        put_length(out, Some(pair.name.bytes()));
-        put_length(out, Some(pair.value.bytes()));
-        put_text(out, pair.name);
-        put_text(out, pair.value);
+        let (name, value) = (pair.name.bytes(), pair.value.bytes());
+        let lengths = (name.len() as u64 & 0xffff_ffff) | (value.len() as u64) << 32;
+        out.extend_from_slice(&lengths.to_le_bytes());
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
     }
     out.extend_from_slice(request.body);
 

@@ -80,8 +80,8 @@ impl<'r> Brigade<'r> {
         self.insert(bucket);
     }
 
-    /// Appends a range of a regular file.
-    pub fn append_file(&self, file: File<'r>, offset: u64, length: u64) {
+    /// Appends a range of a regular file, which httpd may map into memory if `map`.
+    pub fn append_file(&self, file: File<'r>, offset: u64, length: u64, map: bool) {
         // Where it is read and not mapped: so much at a time.
         const READ_SIZE: usize = 64 * 1024;
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
@@ -91,7 +91,7 @@ impl<'r> Brigade<'r> {
             let pool = self.request.pool().as_ptr();
             let bucket =
                 sys::apr_brigade_insert_file(self.raw, file.as_ptr(), offset, length, pool);
-            if !self.request.maps_files() {
+            if !map {
                 sys::apr_bucket_file_enable_mmap(bucket, 0);
             }
             sys::apr_bucket_file_set_buf_size(bucket, READ_SIZE);

@@ -2,6 +2,8 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::time::Duration;
+use std::os::fd::RawFd;
 
 use super::text;
 use crate::httpd::sys::{self, apr_bucket_alloc_t, conn_rec};
@@ -86,6 +88,88 @@ impl<'c> Connection<'c> {
     pub fn is_tls(self) -> bool {
         // SAFETY: a live connection.
         unsafe { sys::ap_ssl_conn_is_ssl(self.raw.as_ptr()) != 0 }
+    }
+
+    /// The client's socket; `None` for the stream of an HTTP/2 connection.
+    pub fn socket(self) -> Option<RawFd> {
+        if !self.raw().master.is_null() {
+            return None;
+        }
+        let mut fd = -1;
+        // SAFETY: a live connection that this thread serves; its socket is open as long as the
+        // connection lives.
+        unsafe {
+            let socket = sys::ap_get_conn_socket(self.raw.as_ptr());
+            if socket.is_null() || sys::apr_os_sock_get(&mut fd, socket) != sys::APR_SUCCESS {
+                return None;
+            }
+        }
+        (fd >= 0).then_some(fd)
+    }
+
+    /// Whether the network filter holds bytes for which the socket has no room; tries once more,
+    /// without blocking. `false` for the stream of an HTTP/2 connection.
+    pub fn is_backed_up(self) -> bool {
+        if !self.raw().master.is_null() || self.raw().data_in_output_filters == 0 {
+            return false;
+        }
+        // SAFETY: a live connection that this thread serves; every chain ends with the network
+        // filter, which takes null as "go on" (as the MPMs use it).
+        unsafe {
+            let mut last = self.raw().output_filters;
+            if last.is_null() {
+                return false;
+            }
+            while !(*last).next.is_null() {
+                last = (*last).next;
+            }
+            let Some(filter) = (*(*last).frec).filter_func.out_func else {
+                return false;
+            };
+            // A failure shows in `aborted`, and the next write fails.
+            filter(last, core::ptr::null_mut());
+        }
+        self.raw().data_in_output_filters != 0 && !self.aborted()
+    }
+
+    /// How long one read or write at the socket may take.
+    pub fn timeout(self) -> Duration {
+        let mut timeout = 0;
+        // SAFETY: as in `socket`; every connection has a server.
+        unsafe {
+            let socket = sys::ap_get_conn_socket(self.raw.as_ptr());
+            if !socket.is_null() {
+                sys::apr_socket_timeout_get(socket, &mut timeout);
+            }
+            if timeout <= 0 {
+                timeout = (*self.raw().base_server).timeout;
+            }
+        }
+        Duration::from_micros(timeout.unsigned_abs())
+    }
+
+    /// Sets what [`timeout`](Self::timeout) gives, and gives what it was. Without effect for the
+    /// stream of an HTTP/2 connection.
+    pub fn set_timeout(self, timeout: Duration) -> Duration {
+        let before = self.timeout();
+        if self.raw().master.is_null() {
+            let timeout = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+            // SAFETY: as in `socket`.
+            unsafe {
+                let socket = sys::ap_get_conn_socket(self.raw.as_ptr());
+                if !socket.is_null() {
+                    sys::apr_socket_timeout_set(socket, timeout);
+                }
+            }
+        }
+        before
+    }
+
+    /// Nothing can be sent to the client any more: httpd closes the connection.
+    #[cold]
+    pub fn abort(self) {
+        // SAFETY: a live connection that this thread serves.
+        unsafe { (*self.raw.as_ptr()).aborted = 1 }
     }
 
     /// Lets the connection end after this response.

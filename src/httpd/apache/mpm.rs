@@ -101,6 +101,42 @@ pub fn is_rehearsal() -> bool {
     unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE) == sys::AP_SQ_MS_CREATE_PRE_CONFIG }
 }
 
+/// Whether httpd is about to end: its pools are being destroyed for good.
+pub fn is_exiting() -> bool {
+    // SAFETY: no pointers.
+    unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE) == sys::AP_SQ_MS_EXITING }
+}
+
+/// How often httpd has been restarted.
+pub fn generation() -> u32 {
+    query(sys::AP_MPMQ_GENERATION)
+}
+
+/// Number of the user and the group that httpd's children run as.
+pub fn child_identity() -> (u32, u32) {
+    // SAFETY: plain numbers that the `User` and `Group` directives set; read by the parent's only
+    // thread.
+    unsafe {
+        let config = &raw const sys::ap_unixd_config;
+        ((*config).user_id, (*config).group_id)
+    }
+}
+
+/// Whether `CoreDumpDirectory` is configured.
+pub fn wants_core_dumps() -> bool {
+    // SAFETY: as above.
+    unsafe { (&raw const sys::ap_coredumpdir_configured).read() != 0 }
+}
+
+/// A path relative to `DefaultRuntimeDir`; `None` if it is malformed.
+pub fn runtime_path(name: &CStr, pool: super::Pool<'_>) -> Option<super::PoolStr> {
+    // SAFETY: a C string; the result is null or one in the pool.
+    unsafe {
+        let path = sys::ap_runtime_dir_relative(pool.as_ptr(), name.as_ptr());
+        text::optional(path).map(|bytes| super::PoolStr::from_raw(path, bytes.len()))
+    }
+}
+
 /// Whether httpd only checks its configuration (`apachectl configtest`).
 pub fn is_config_test() -> bool {
     // SAFETY: no pointers.

@@ -54,6 +54,24 @@ impl<'p> Pool<'p> {
         }
     }
 
+    /// Gives a value to the pool, which drops it when it is cleared.
+    pub fn own<T>(self, value: T) -> &'p mut T {
+        /// # Safety
+        /// `data` is the box that `own` gave away.
+        unsafe extern "C" fn discard<T>(data: *mut c_void) -> sys::apr_status_t {
+            // SAFETY: the caller's promise; APR calls a clean-up once. A panic in a destructor
+            // must not unwind into APR.
+            let _ = std::panic::catch_unwind(|| unsafe { drop(Box::from_raw(data.cast::<T>())) });
+            sys::APR_SUCCESS
+        }
+        let value = Box::into_raw(Box::new(value));
+        // SAFETY: the box lives until the clean-up, which is when the pool's lifetime ends.
+        unsafe {
+            self.on_clear(value.cast(), discard::<T>);
+            &mut *value
+        }
+    }
+
     /// Copies bytes and ends them with NUL.
     #[inline]
     pub fn copy(self, bytes: &[u8]) -> PoolStr {

@@ -381,6 +381,19 @@ impl<'r> Request<'r> {
         self.raw().remaining
     }
 
+    /// Whether there may be a body to read, after [`set_up_body`](Self::set_up_body).
+    #[inline(always)]
+    pub fn may_have_body(self) -> bool {
+        let raw = self.raw();
+        raw.read_chunked != 0 || raw.remaining > 0 || !raw.kept_body.is_null()
+    }
+
+    /// Whether the client waits for `100 Continue`.
+    #[inline(always)]
+    pub fn expects_continue(self) -> bool {
+        self.raw().expecting_100 != 0
+    }
+
     /// `LimitRequestBody`; 0 is no limit.
     #[inline]
     pub fn body_limit(self) -> apr_off_t {

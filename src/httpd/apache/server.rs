@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use super::text;
+use super::{Pool, text};
 use crate::exchange::Level;
 use crate::httpd::sys::{self, server_rec};
 
@@ -64,6 +64,68 @@ impl<'s> Server<'s> {
                 lifetime: PhantomData,
             })
         })
+    }
+
+    /// The main server of the configuration that httpd is reading or has read last. Only httpd's
+    /// parent calls this, in its only thread.
+    pub fn main() -> Option<Server<'s>> {
+        // SAFETY: httpd sets it before it reads directives, and never to a dead one.
+        let raw = unsafe { (&raw const sys::ap_server_conf).read() };
+        NonNull::new(raw).map(|raw| Server {
+            raw,
+            lifetime: PhantomData,
+        })
+    }
+
+    /// httpd's pool for the whole life of the process.
+    pub fn process_pool(self) -> Pool<'s> {
+        // SAFETY: every server belongs to the process.
+        unsafe { Pool::new((*(*self.as_ptr()).process).pool) }
+    }
+
+    /// Whether it is a virtual host.
+    pub fn is_virtual(self) -> bool {
+        // SAFETY: a live server.
+        unsafe { (*self.as_ptr()).is_virtual != 0 }
+    }
+
+    /// `Timeout`, microseconds.
+    pub fn timeout_us(self) -> i64 {
+        // SAFETY: a live server.
+        unsafe { (*self.as_ptr()).timeout }
+    }
+
+    /// The descriptor of its error log; `None` if it logs elsewhere (syslog).
+    pub fn error_log(self) -> Option<i32> {
+        let mut fd = -1;
+        // SAFETY: a live server and its open file.
+        unsafe {
+            let file = (*self.as_ptr()).error_log;
+            if file.is_null() || sys::apr_os_file_get(&mut fd, file) != sys::APR_SUCCESS {
+                return None;
+            }
+        }
+        (fd >= 0).then_some(fd)
+    }
+
+    /// The most detailed level that it logs of this module.
+    pub fn log_level(self) -> Level {
+        const LEVELS: [Level; 8] = [
+            Level::Trace1,
+            Level::Debug,
+            Level::Info,
+            Level::Notice,
+            Level::Warning,
+            Level::Error,
+            Level::Crit,
+            Level::Alert,
+        ];
+        let index = crate::httpd::hooks::module_index();
+        let logs = |level: &Level| {
+            // SAFETY: a live server.
+            unsafe { sys::rwsgi_server_logs(self.as_ptr(), index, *level as i32) != 0 }
+        };
+        LEVELS.into_iter().find(logs).unwrap_or(Level::Alert)
     }
 
     /// Logs a line with this server's log. Any thread.

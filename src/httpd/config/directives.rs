@@ -2,9 +2,11 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
-use super::{Alias, ServerConfig, Settings, alias::Pattern, expand, values};
+use super::server::Import;
+use super::{Alias, Globals, ServerConfig, Settings, alias::Pattern, expand, values};
 use crate::httpd::apache::command::{Command, Words};
-use crate::httpd::apache::{PoolStr, text};
+use crate::httpd::apache::{Array, PoolStr, Server, text};
+use crate::httpd::daemon::{self, Groups};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_func, cmd_parms, command_rec};
 
@@ -61,7 +63,7 @@ pub struct Target<'c> {
 
 impl<'c> Target<'c> {
     /// The name of the directive.
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.directive.name.to_str().unwrap_or("the directive")
     }
 
@@ -80,11 +82,57 @@ impl<'c> Target<'c> {
     }
 
     /// The name of a group as it is kept: the commonest form needs no expansion then.
-    fn group(&self, name: PoolStr) -> PoolStr {
+    pub fn group(&self, name: PoolStr) -> PoolStr {
         match expand::parse(name.bytes()) {
             expand::Form::Global => self.command.pool().copy(b""),
             _ => name,
         }
+    }
+
+    /// The server in whose context the directive stands.
+    pub fn server_of_command(&self) -> Server<'c> {
+        self.command.server()
+    }
+
+    /// The values of the main server, wherever the directive stands.
+    fn main_globals(&self) -> Result<&'c mut Globals, String> {
+        let main = Server::main().and_then(ServerConfig::of_mut);
+        main.map(ServerConfig::globals_mut)
+            .ok_or_else(|| format!("{} cannot be used here", self.name()))
+    }
+
+    /// The process groups of the configuration that is being read.
+    pub fn groups(&self) -> Result<&'c mut Groups, String> {
+        let pool = self.command.pool();
+        self.main_globals()
+            .map(|globals| globals.groups_or_new(pool))
+    }
+
+    /// Has httpd's own processes load a script when they start.
+    pub fn import_embedded(&self, script: Import) -> Result<(), String> {
+        let imports = &mut self.main_globals()?.imports;
+        let same = |other: &Import| {
+            other.path.bytes() == script.path.bytes()
+                && other.application_group.bytes() == script.application_group.bytes()
+        };
+        if !imports.items().iter().any(same) {
+            imports.push(script);
+        }
+        Ok(())
+    }
+
+    /// The main interpreter is kept for the application group `""` where `name` is that, or may
+    /// turn out to be.
+    pub fn note_application_group(&self, name: &PoolStr) -> Result<(), String> {
+        if expand::may_be_global(name.bytes()) {
+            self.server()?.names_main_group = true;
+        }
+        Ok(())
+    }
+
+    /// A path, relative to `ServerRoot`.
+    pub fn absolute(&self, path: PoolStr) -> PoolStr {
+        self.command.absolute(path)
     }
 
     /// Completes "<directive> ...".
@@ -153,6 +201,12 @@ directives! {
     c"WSGIProcessGroup" Directory
         c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
         => Arguments::One(process_group);
+    c"WSGIRestrictProcess" Directory
+        c"the process groups that may be used, %{GLOBAL} for httpd's own processes"
+        => Arguments::Raw(restrict_process);
+    c"WSGIIgnoreActivity" FileInfo
+        c"On or Off: whether requests do not count as activity for inactivity-timeout"
+        => setting!(ignore_activity, values::on_off);
     c"WSGIApplicationGroup" Directory
         c"the application group (Python interpreter) that runs the scripts"
         => Arguments::One(application_group);
@@ -177,6 +231,21 @@ directives! {
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);
+    c"WSGIDaemonProcess" Server
+        c"NAME [option=value ...]: declares a process group"
+        => Arguments::Raw(daemon::directives::daemon_process);
+    c"WSGIImportScript" Server
+        c"SCRIPT process-group=NAME application-group=NAME: loads a script when a process starts"
+        => Arguments::Raw(daemon::directives::import_script);
+    c"WSGISocketPrefix" Global
+        c"what the paths of the sockets of process groups begin with"
+        => Arguments::One(daemon::directives::socket_prefix);
+    c"WSGISocketRotation" Global
+        c"On or Off: whether sockets get new names at a restart"
+        => Arguments::One(daemon::directives::socket_rotation);
+    c"WSGIAcceptMutex" Global
+        c"a locking mechanism; it has no effect"
+        => Arguments::One(daemon::directives::accept_mutex);
     c"WSGIRestrictEmbedded" Global
         c"On or Off: whether applications are kept out of httpd's own processes"
         => global!(restrict_embedded, values::on_off);
@@ -216,9 +285,7 @@ directives! {
 }
 
 fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
-    if expand::may_be_global(word.bytes()) {
-        target.server()?.names_main_group = true;
-    }
+    target.note_application_group(&word)?;
     let name = target.group(word);
     target.settings()?.application_group = Some(name);
     Ok(())
@@ -227,6 +294,21 @@ fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), Strin
 fn process_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
     let name = target.group(word);
     target.settings()?.process_group = Some(name);
+    Ok(())
+}
+
+fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
+    let mut allowed = Array::new(target.command.pool());
+    while let Some(word) = words.next_word() {
+        allowed.push(target.group(word));
+    }
+    if allowed.items().is_empty() {
+        return Err(format!(
+            "{} needs at least one name; %{{GLOBAL}} stands for httpd's own processes",
+            target.name()
+        ));
+    }
+    target.settings()?.restrict_process = Some(allowed);
     Ok(())
 }
 
@@ -292,14 +374,11 @@ fn add_alias(
     while let Some(option) = words.next_option() {
         set_option(target, &mut alias, option)?;
     }
-    let server = target.server()?;
-    if alias
-        .application_group
-        .is_some_and(|group| expand::may_be_global(group.bytes()))
-    {
-        server.names_main_group = true;
+    daemon::directives::import_alias(target, &alias)?;
+    if let Some(group) = &alias.application_group {
+        target.note_application_group(group)?;
     }
-    server.aliases.push(alias);
+    target.server()?.aliases.push(alias);
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use super::{Alias, Settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
+use crate::httpd::daemon::Groups;
 use crate::httpd::gateway::Choice;
 use crate::httpd::sys::{apr_pool_t, server_rec};
 
@@ -15,6 +16,15 @@ pub struct Seed {
     pub kind: HashSeed,
     /// The seed, where fixed.
     pub value: u32,
+}
+
+/// A script to load when a process starts.
+#[derive(Clone, Copy)]
+pub struct Import {
+    /// The application group.
+    pub application_group: PoolStr,
+    /// The file.
+    pub path: PoolStr,
 }
 
 /// Directives that only the main server may have; every virtual host points to the main server's.
@@ -48,6 +58,34 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// Scripts that httpd's own processes load when they start.
+    pub imports: Array<Import>,
+    /// The process groups; null as long as there is nothing to say of them.
+    groups: *mut Groups,
+}
+
+impl Globals {
+    /// The process groups, if there are any.
+    #[inline]
+    pub fn groups(&self) -> Option<&Groups> {
+        // SAFETY: null, or made by `groups_or_new` in the configuration's pool.
+        unsafe { self.groups.as_ref() }
+    }
+
+    /// The same, to be changed while httpd starts, which it does in one thread.
+    pub fn groups_mut(&mut self) -> Option<&mut Groups> {
+        // SAFETY: as above.
+        unsafe { self.groups.as_mut() }
+    }
+
+    /// The same; made in `pool`, the configuration's, if there are none.
+    pub fn groups_or_new(&mut self, pool: Pool<'_>) -> &mut Groups {
+        if self.groups.is_null() {
+            self.groups = pool.own(Groups::default());
+        }
+        // SAFETY: as above.
+        unsafe { &mut *self.groups }
+    }
 }
 
 /// The configuration of the main server or a virtual host.
@@ -113,6 +151,8 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        imports: Array::new(pool),
+        groups: core::ptr::null_mut(),
     });
     let config = pool.place(ServerConfig {
         settings: Settings::UNSET,

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_void};
 
-use crate::httpd::apache::{Pool, PoolStr};
+use crate::httpd::apache::{Array, Pool, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -21,6 +21,10 @@ pub enum MapHead {
 pub struct Settings {
     /// `WSGIProcessGroup`.
     pub process_group: Option<PoolStr>,
+    /// `WSGIRestrictProcess`; the empty name is embedded mode.
+    pub restrict_process: Option<Array<PoolStr>>,
+    /// `WSGIIgnoreActivity`.
+    pub ignore_activity: Option<bool>,
     /// `WSGIApplicationGroup`.
     pub application_group: Option<PoolStr>,
     /// `WSGICallableObject`.
@@ -46,6 +50,8 @@ impl Settings {
     /// Nothing is set.
     pub const UNSET: Settings = Settings {
         process_group: None,
+        restrict_process: None,
+        ignore_activity: None,
         application_group: None,
         callable_object: None,
         pass_authorization: None,
@@ -60,6 +66,8 @@ impl Settings {
     pub fn over(&self, parent: &Settings) -> Settings {
         Settings {
             process_group: self.process_group.or(parent.process_group),
+            restrict_process: self.restrict_process.or(parent.restrict_process),
+            ignore_activity: self.ignore_activity.or(parent.ignore_activity),
             application_group: self.application_group.or(parent.application_group),
             callable_object: self.callable_object.or(parent.callable_object),
             pass_authorization: self.pass_authorization.or(parent.pass_authorization),

@@ -77,6 +77,29 @@ impl<'r> HttpdExchange<'r> {
         Err(self.lost(sys::HTTP_BAD_REQUEST))
     }
 
+    /// Whether the end of the body has been seen, though perhaps not yet read.
+    pub fn body_has_ended(&self) -> bool {
+        match self.body.phase.get() {
+            Phase::Open => {}
+            Phase::Ended => return true,
+            Phase::Failed(_) => return false,
+        }
+        let Some(input) = self.body.input.get() else {
+            return false;
+        };
+        while let Some(bucket) = input.first() {
+            match bucket.kind() {
+                Kind::Eos => {
+                    self.body.phase.set(Phase::Ended);
+                    return true;
+                }
+                Kind::Other => bucket.delete(),
+                Kind::Data | Kind::Error(_) => break,
+            }
+        }
+        false
+    }
+
     fn input(&self) -> Brigade<'r> {
         if let Some(input) = self.body.input.get() {
             return input;

@@ -12,6 +12,7 @@ use crate::exchange::{Authorization, RequestHead, Site, slashes};
 use crate::httpd::apache::text::Port;
 use crate::httpd::apache::{Request, mpm};
 use crate::httpd::config::settings::MapHead;
+use crate::httpd::daemon::route::within;
 
 /// Header fields of most requests fit; more spill into memory of their own.
 const HEADERS: usize = 48;
@@ -111,6 +112,10 @@ fn script_end(uri: &[u8], path_info: &[u8]) -> Option<usize> {
 /// What the configuration adds to a head.
 #[derive(Clone, Copy)]
 pub struct Configured<'a> {
+    /// The process group, empty when embedded.
+    pub process_group: &'a [u8],
+    /// The root directory of its processes, empty for httpd's own.
+    pub chroot: &'a [u8],
     /// The application group.
     pub application_group: &'a [u8],
     /// The callable's name.
@@ -159,12 +164,16 @@ pub fn with_head<'r, T>(
             server_addr: Text::from(connection.local_ip()),
             server_port: Text::from(server_port.bytes()),
             server_admin: Opt::new(server.admin()),
-            document_root: Text::from(request.document_root()),
+            document_root: Text::from(within(configured.chroot, request.document_root())),
             context_prefix: Opt::new(request.context_prefix()),
-            context_document_root: Opt::new(request.context_document_root()),
+            context_document_root: Opt::new(
+                request
+                    .context_document_root()
+                    .map(|path| within(configured.chroot, path)),
+            ),
             request_scheme: Text::from(request.scheme()),
-            script_filename: Text::from(script_filename(request)),
-            process_group: Text::EMPTY,
+            script_filename: Text::from(within(configured.chroot, script_filename(request))),
+            process_group: Text::from(configured.process_group),
             application_group: Text::from(configured.application_group),
             callable_object: Text::from(configured.callable_object),
             request_handler: Text::from(request.handler()),

@@ -2,10 +2,12 @@
 //!
 //! * [`head`]: what was asked, built on the stack from httpd's own strings.
 //! * [`body`]: the request's body, read lazily through the input filters.
+//! * [`front`]: what the client of daemon mode asks beyond the waist.
 //! * [`response`]: status, headers and body, into one brigade that is reused.
 //! * [`table`]: the functions of the C ABI.
 
 pub mod body;
+pub mod front;
 pub mod head;
 pub mod response;
 pub mod table;
@@ -32,6 +34,8 @@ pub struct HttpdExchange<'r> {
     head: Cell<Option<StoredHead>>,
     /// Something was handed to the output filters.
     sent: Cell<bool>,
+    /// A part of the body was left out: only the head is wanted.
+    discarded: Cell<bool>,
     /// The end of the response was handed on.
     ended: Cell<bool>,
     client_gone: Cell<bool>,
@@ -51,6 +55,7 @@ impl<'r> HttpdExchange<'r> {
             output: Cell::new(None),
             head: Cell::new(None),
             sent: Cell::new(false),
+            discarded: Cell::new(false),
             ended: Cell::new(false),
             client_gone: Cell::new(false),
             filter_error: Cell::new(false),
@@ -89,7 +94,7 @@ impl Exchange for HttpdExchange<'_> {
     }
 
     fn append_file(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
-        self.append_range(fd, offset, length)
+        self.append_range(fd, offset, length, true)
     }
 
     fn send(&self, how: Send, _: &MayBlock) -> Result<(), ClientGone> {

@@ -154,9 +154,12 @@ impl<'r> HttpdExchange<'r> {
     /// Passes what was appended, with what `how` adds.
     pub(super) fn send_appended(&self, how: Send) -> Result<(), ClientGone> {
         let brigade = self.brigade();
-        if self.request.is_head() && (self.sent.get() || how != Send::End) {
+        let in_one = how == Send::End && !self.sent.get() && !self.discarded.get();
+        if self.request.is_head() && !in_one {
             // The head is all that is sent, and a whole response in one piece gives it its length.
             // mod_http2 would now and then send data that follows the head.
+            self.discarded
+                .set(self.discarded.get() || !brigade.is_empty());
             brigade.discard();
         }
         match how {
@@ -211,12 +214,20 @@ impl<'r> HttpdExchange<'r> {
         Ok(())
     }
 
-    /// Appends a range of the file `fd`. `Err` is an errno.
-    pub(super) fn append_range(&self, fd: i32, offset: u64, length: u64) -> Result<(), i32> {
+    /// Appends a range of the file `fd`, which may be mapped into memory if `map`. `Err` is an
+    /// errno.
+    pub(super) fn append_range(
+        &self,
+        fd: i32,
+        offset: u64,
+        length: u64,
+        map: bool,
+    ) -> Result<(), i32> {
         let pool = self.request.pool();
         let file = File::open_again(fd, self.sendfile, pool)
             .or_else(|_| File::duplicate(fd, self.sendfile, pool))?;
-        self.brigade().append_file(file, offset, length);
+        let map = map && self.request.maps_files();
+        self.brigade().append_file(file, offset, length, map);
         Ok(())
     }
 }

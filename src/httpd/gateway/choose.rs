@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::directory::Installed;
-use super::home::Home;
+use super::home::{Home, Links};
 use super::record::{Minor, Record};
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
@@ -33,23 +33,140 @@ pub struct Found {
     pub home: Option<PathBuf>,
 }
 
-/// Chooses for the module file `module` and the configured home.
-pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
-    let installed = super::directory::read(module).map_err(|message| Failure {
+/// A Python that runs in processes of its own.
+#[derive(Debug)]
+pub struct Interpreter {
+    /// The executable.
+    pub program: PathBuf,
+    /// The version, as the gateway's record or the environment says.
+    pub version: String,
+    /// The directory of the gateways.
+    pub gateways: PathBuf,
+}
+
+/// A home that is configured, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured<'a> {
+    /// `WSGIPythonHome`, `python-home=`.
+    pub what: &'static str,
+    /// The directory.
+    pub directory: &'a Path,
+}
+
+/// Chooses the interpreter of a process group, which need not have a shared library. Nothing is
+/// executed. All paths of the result are seen from `root`, the group's root directory; empty is the
+/// system's own.
+pub fn interpreter(
+    module: &Path,
+    home: Option<Configured<'_>>,
+    root: &Path,
+) -> Result<Interpreter, Failure> {
+    let installed = installed(module)?;
+    let outside = |path: &Path| match path.strip_prefix("/") {
+        Ok(rest) if root.is_absolute() => root.join(rest),
+        _ => path.to_owned(),
+    };
+    let links = if root.is_absolute() {
+        Links::Foreign
+    } else {
+        Links::Own
+    };
+    let (record, program) = match home {
+        None => {
+            let record = default(&installed)?;
+            (record, record.executable.clone())
+        }
+        Some(home) => {
+            let directory = &outside(home.directory);
+            let what = home.what;
+            let (record, program, _) = for_home(&installed, Configured { what, directory }, links)?;
+            // `for_home` always names one.
+            let program = program.unwrap_or_else(|| record.executable.clone());
+            let inside = program
+                .strip_prefix(directory)
+                .map_or(program.clone(), |rest| home.directory.join(rest));
+            (record, inside)
+        }
+    };
+    let exists = |path: &Path| {
+        let seen = outside(path);
+        seen.exists() || links == Links::Foreign && seen.is_symlink()
+    };
+    let gateway = record.file(&installed.directory);
+    let fail = |code, message| Err(Failure { code, message });
+    if !gateway.exists() {
+        return fail(
+            NO_GATEWAY,
+            format!("the gateway {} is missing", gateway.display()),
+        );
+    }
+    if !exists(&program) {
+        let (code, message) = match home {
+            Some(home) => (
+                BAD_PYTHON_HOME,
+                format!(
+                    "{} {} has no {}, which the processes of the group would run",
+                    home.what,
+                    home.directory.display(),
+                    program.display()
+                ),
+            ),
+            None if root.is_absolute() => (
+                NO_GATEWAY,
+                format!(
+                    "{}, the Python of the default gateway, does not exist within the root \
+                     directory {}",
+                    program.display(),
+                    root.display()
+                ),
+            ),
+            None => (
+                NO_GATEWAY,
+                format!(
+                    "{}, the Python that the default gateway was built for, does not exist; \
+                     install it, or build a gateway for another one with 'make gateway PYTHON=...'",
+                    program.display()
+                ),
+            ),
+        };
+        return fail(code, message);
+    }
+    if !outside(&installed.directory).is_dir() {
+        return fail(
+            NO_GATEWAY_DIRECTORY,
+            format!(
+                "the directory of gateways {} does not exist within the root directory {}; make it \
+                 visible there with 'mount --bind', or copy it",
+                installed.directory.display(),
+                root.display()
+            ),
+        );
+    }
+    Ok(Interpreter {
+        program,
+        version: record.version.clone(),
+        gateways: installed.directory,
+    })
+}
+
+fn installed(module: &Path) -> Result<Installed, Failure> {
+    super::directory::read(module).map_err(|message| Failure {
         code: NO_GATEWAY_DIRECTORY,
         message,
-    })?;
+    })
+}
+
+/// Chooses for the module file `module` and the configured home.
+pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
+    let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
             let record = default(&installed)?;
             (record, Some(record.executable.clone()), None)
         }
         Some(directory) => {
-            let examined = super::home::examine(directory).map_err(|what| Failure {
-                code: BAD_PYTHON_HOME,
-                message: format!("WSGIPythonHome {} {what}", directory.display()),
-            })?;
-            for_home(&installed, directory, examined)?
+            let what = "WSGIPythonHome";
+            for_home(&installed, Configured { what, directory }, Links::Own)?
         }
     };
     finish(
@@ -108,10 +225,15 @@ type ForHome<'i> = (&'i Record, Option<PathBuf>, Option<PathBuf>);
 
 fn for_home<'i>(
     installed: &'i Installed,
-    directory: &Path,
-    home: Home,
+    configured: Configured<'_>,
+    links: Links,
 ) -> Result<ForHome<'i>, Failure> {
-    let (wanted, program) = match home {
+    let directory = configured.directory;
+    let examined = super::home::examine(directory, links).map_err(|refusal| Failure {
+        code: BAD_PYTHON_HOME,
+        message: format!("{} {} {refusal}", configured.what, directory.display()),
+    })?;
+    let (wanted, program) = match examined {
         Home::Venv { minor, program } => (vec![minor], Some(program)),
         Home::Prefix { minors } => (minors, None),
     };
@@ -125,7 +247,7 @@ fn for_home<'i>(
                 .rev()
                 .find_map(|minor| best(installed, *minor))
         })
-        .ok_or_else(|| missing(installed, directory, &wanted))?;
+        .ok_or_else(|| missing(installed, configured, &wanted))?;
     match program {
         Some(program) => Ok((record, Some(program), None)),
         None => {
@@ -146,15 +268,16 @@ fn best(installed: &Installed, minor: Minor) -> Option<&Record> {
     }
 }
 
-fn missing(installed: &Installed, directory: &Path, wanted: &[Minor]) -> Failure {
+fn missing(installed: &Installed, home: Configured<'_>, wanted: &[Minor]) -> Failure {
     let found: Vec<String> = wanted.iter().map(Minor::to_string).collect();
     let newest = wanted.last().map_or_else(String::new, Minor::to_string);
     Failure {
         code: NO_GATEWAY,
         message: format!(
-            "WSGIPythonHome {} is Python {}, but no gateway for that version is installed in {} \
-             (installed: {}); add one with 'make gateway PYTHON=python{newest}' and 'make install'",
-            directory.display(),
+            "{} {} is Python {}, but no gateway for that version is installed in {} (installed: \
+             {}); add one with 'make gateway PYTHON=python{newest}' and 'make install'",
+            home.what,
+            home.directory.display(),
             found.join(" and "),
             installed.directory.display(),
             versions(installed)
@@ -311,6 +434,67 @@ mod tests {
         let found = tree.choose(Some(&prefix)).unwrap();
         assert_eq!(found.record.minor, Minor(3, 11));
         assert_eq!(found.home.as_deref(), Some(prefix.as_path()));
+    }
+
+    #[test]
+    fn processes_of_their_own_need_no_shared_library() {
+        let tree = Tree::new("interpreter");
+        tree.gateway("312", "3.12.1", "");
+        let module = tree.0.join("mod_rwsgi.so");
+        let at = |directory: &Path| {
+            interpreter(
+                &module,
+                Some(Configured {
+                    what: "python-home",
+                    directory,
+                }),
+                Path::new(""),
+            )
+        };
+        let venv = tree.venv("3.12.7");
+        let found = at(&venv).unwrap();
+        assert_eq!(found.program, venv.join("bin/python"));
+        assert_eq!(found.gateways, tree.0.join("rwsgi"));
+        // The record names an executable that is not there.
+        let failure = interpreter(&module, None, Path::new("")).unwrap_err();
+        assert!(failure.message.contains("/p/x"), "{}", failure.message);
+        let failure = at(&tree.venv("3.8.1")).unwrap_err();
+        assert_eq!(failure.code, NO_GATEWAY);
+        for part in ["python-home", "Python 3.8", "installed: 3.12", "python3.8"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+        let prefix = tree.0.join("prefix");
+        fs::create_dir_all(prefix.join("lib/python3.12")).unwrap();
+        fs::write(prefix.join("lib/python3.12/os.py"), "").unwrap();
+        let failure = at(&prefix).unwrap_err();
+        assert_eq!(failure.code, BAD_PYTHON_HOME);
+        fs::create_dir_all(prefix.join("bin")).unwrap();
+        fs::write(prefix.join("bin/python3.12"), "").unwrap();
+        assert_eq!(at(&prefix).unwrap().program, prefix.join("bin/python3.12"));
+    }
+
+    #[test]
+    fn a_root_directory_is_taken_into_account() {
+        let tree = Tree::new("chroot");
+        tree.gateway("312", "3.12.1", "");
+        let module = tree.0.join("mod_rwsgi.so");
+        let root = tree.0.join("jail");
+        let venv = root.join("srv/venv");
+        fs::create_dir_all(venv.join("bin")).unwrap();
+        std::os::unix::fs::symlink("/only/inside", venv.join("bin/python")).unwrap();
+        fs::write(venv.join("pyvenv.cfg"), "version = 3.12.1\n").unwrap();
+        let directory = Path::new("/srv/venv");
+        let home = Some(Configured {
+            what: "python-home",
+            directory,
+        });
+        let failure = interpreter(&module, home, &root).unwrap_err();
+        assert_eq!(failure.code, NO_GATEWAY_DIRECTORY);
+        let gateways = tree.0.join("rwsgi");
+        fs::create_dir_all(root.join(gateways.strip_prefix("/").unwrap())).unwrap();
+        let found = interpreter(&module, home, &root).unwrap();
+        assert_eq!(found.program, Path::new("/srv/venv/bin/python"));
+        assert_eq!(found.gateways, gateways);
     }
 
     #[test]

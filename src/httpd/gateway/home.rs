@@ -24,8 +24,17 @@ pub enum Home {
     },
 }
 
+/// Where symbolic links are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Here.
+    Own,
+    /// Within another root directory: where they lead cannot be told from here.
+    Foreign,
+}
+
 /// Looks at `directory`. `Err` is the end of the sentence "WSGIPythonHome <directory> ...".
-pub fn examine(directory: &Path) -> Result<Home, String> {
+pub fn examine(directory: &Path, links: Links) -> Result<Home, String> {
     if !directory.is_dir() {
         return Err(if directory.exists() {
             "is no directory".to_owned()
@@ -34,7 +43,7 @@ pub fn examine(directory: &Path) -> Result<Home, String> {
         });
     }
     match fs::read_to_string(directory.join("pyvenv.cfg")) {
-        Ok(text) => examine_venv(directory, &text),
+        Ok(text) => examine_venv(directory, &text, links),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => examine_prefix(directory),
         Err(error) => Err(format!("has a pyvenv.cfg that cannot be read: {error}")),
     }
@@ -47,11 +56,12 @@ pub fn venv_version(text: &str) -> Option<Minor> {
         .find_map(|key| Minor::parse(value(text, key)?))
 }
 
-fn examine_venv(directory: &Path, text: &str) -> Result<Home, String> {
+fn examine_venv(directory: &Path, text: &str, links: Links) -> Result<Home, String> {
     let minor = venv_version(text)
         .ok_or("has a pyvenv.cfg that records no version ('version' or 'version_info')")?;
     let program = directory.join("bin/python");
-    if !program.exists() {
+    let dangles = links == Links::Foreign && program.is_symlink();
+    if !dangles && !program.exists() {
         return Err(
             "is a virtual environment without bin/python: the Python it was made with is gone"
                 .to_owned(),
@@ -124,18 +134,21 @@ mod tests {
         let program = root.join("venv/bin/python");
         let minor = Minor(3, 11);
         assert_eq!(
-            examine(&root.join("venv")),
+            examine(&root.join("venv"), Links::Own),
             Ok(Home::Venv { minor, program })
         );
         let minors = vec![Minor(3, 9), Minor(3, 12)];
-        assert_eq!(examine(&root.join("prefix")), Ok(Home::Prefix { minors }));
+        assert_eq!(
+            examine(&root.join("prefix"), Links::Own),
+            Ok(Home::Prefix { minors })
+        );
         for (name, what) in [
             ("broken", "without bin/python"),
             ("empty", "neither"),
             ("absent", "does not exist"),
             ("empty/x", "no directory"),
         ] {
-            let error = examine(&root.join(name)).unwrap_err();
+            let error = examine(&root.join(name), Links::Own).unwrap_err();
             assert!(error.contains(what), "{name}: {error}");
         }
         fs::remove_dir_all(&root).unwrap();

@@ -4,10 +4,13 @@ use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
-use crate::exchange::abi::{HashSeed, HostTable, Opt, RuntimeOptions, Slice, Text, VERSION};
+use crate::exchange::abi::{
+    HashSeed, HostTable, Import, Opt, RuntimeOptions, Slice, Text, VERSION,
+};
 use crate::exchange::{Level, abi::GatewayTable};
 use crate::httpd::apache::{Pool, Server, mpm};
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
+use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_status_t, server_rec};
@@ -58,6 +61,10 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         let Some(config) = ServerConfig::of(server) else {
             return;
         };
+        generation::leave_to_parent();
+        for group in config.globals().groups().map_or(&[][..], Groups::all) {
+            group.prepare_client();
+        }
         let Some(choice) = config.globals().gateway else {
             return;
         };
@@ -125,6 +132,15 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         .iter()
         .map(|filter| Text::from(filter.bytes()))
         .collect();
+    let imports: Vec<Import<'_>> = globals
+        .imports
+        .items()
+        .iter()
+        .map(|script| Import {
+            application_group: Text::from(script.application_group.bytes()),
+            path: Text::from(script.path.bytes()),
+        })
+        .collect();
     let seed = globals.hash_seed.unwrap_or(Seed {
         kind: HashSeed::Unset,
         value: 0,
@@ -136,6 +152,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
     let options = RuntimeOptions {
         program_name: Opt::new(choice.program.as_ref().map(|program| program.bytes())),
         home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
+        imports: Slice::new(&imports),
         python_path: Slice::new(&python_path),
         warnings: Slice::new(&warnings),
         optimize: globals

@@ -3,17 +3,19 @@
 use core::ffi::c_int;
 
 use super::child;
+use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{Level, Target};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::{Effective, expand, settings::MapHead};
+use crate::httpd::daemon::{Group, route};
 use crate::httpd::exchange::{HttpdExchange, head, table};
-use crate::httpd::sys::boundary::{Place, guard};
+use crate::httpd::sys::boundary::{self, guard};
 use crate::httpd::sys::{self, request_rec};
 use crate::httpd::{HANDLER, apache::text};
 use crate::messages::{
     BAD_CONTENT_LENGTH, BODY_REFUSED, BODY_TOO_LARGE, Code, EMBEDDED_RESTRICTED, EXEC_CGI_OFF,
-    NO_PATH_INFO, NO_PYTHON, SCRIPT_NOT_A_FILE, SCRIPT_NOT_FOUND, UNKNOWN_PROCESS_GROUP,
+    NO_CLIENT, NO_PATH_INFO, NO_PYTHON, SCRIPT_NOT_A_FILE, SCRIPT_NOT_FOUND,
 };
 
 /// The name of old configurations.
@@ -34,25 +36,30 @@ pub unsafe extern "C" fn handler(raw: *mut request_rec) -> c_int {
             }
         }
     }
-    guard(Place::Request(raw), sys::HTTP_INTERNAL_SERVER_ERROR, || {
-        // SAFETY: as above.
-        let request = unsafe { Request::new(raw) };
-        match serve(request) {
-            Ok(status) => status,
-            Err(refusal) => refusal.log(request),
-        }
-    })
+    guard(
+        boundary::Place::Request(raw),
+        sys::HTTP_INTERNAL_SERVER_ERROR,
+        || {
+            // SAFETY: as above.
+            let request = unsafe { Request::new(raw) };
+            match serve(request) {
+                Ok(status) => status,
+                Err(refusal) => refusal.log(request),
+            }
+        },
+    )
 }
 
 /// Why a request is not given to the application.
-struct Refusal {
+pub struct Refusal {
     status: c_int,
     code: Code,
     message: String,
 }
 
 impl Refusal {
-    fn new(status: c_int, code: Code, message: impl Into<String>) -> Self {
+    /// An error status, the code of the message and its text.
+    pub fn new(status: c_int, code: Code, message: impl Into<String>) -> Self {
         Refusal {
             status,
             code,
@@ -81,10 +88,7 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
         script_name: &split.script_name,
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
-    check_process_group(&config, scope)?;
-    let Some(gateway) = child::gateway() else {
-        return Err(without_python(&config));
-    };
+    let place = Place::of(request, &config, scope)?;
 
     let alias = config.alias;
     let application_group = alias
@@ -99,6 +103,8 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
             }),
     };
     let configured = head::Configured {
+        process_group: place.name(),
+        chroot: place.chroot(),
         application_group: match application_group {
             Some(name) => scope.group(name.bytes()),
             None => scope.resource(),
@@ -111,25 +117,106 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
         map_head: config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto),
     };
     let target = Target {
-        script: Text::from(request.filename()),
+        script: Text::from(place.path(request.filename())),
         mtime_us: request.file_mtime(),
-        resource: Text::from(request.filename()),
+        resource: Text::from(place.path(request.filename())),
         reloading: config.get(|s| s.script_reloading).unwrap_or(true),
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
     };
     let sendfile = config.get(|s| s.enable_sendfile).unwrap_or(false);
     let exchange = HttpdExchange::new(request, sendfile);
-    let result = head::with_head(request, &split, configured, |head| {
-        let call = abi::Request {
-            head,
-            target,
-            context: core::ptr::from_ref(&exchange).cast_mut().cast(),
-            table: &table::TABLE,
-        };
-        // SAFETY: everything that `call` refers to lives until this returns.
-        unsafe { (gateway.handle)(&call) }
+    let result = head::with_head(request, &split, configured, |head| match place {
+        Place::Embedded(gateway) => {
+            let call = abi::Request {
+                head,
+                target,
+                context: core::ptr::from_ref(&exchange).cast_mut().cast(),
+                table: &table::TABLE,
+            };
+            // SAFETY: everything that `call` refers to lives until this returns.
+            unsafe { (gateway.handle)(&call) }
+        }
+        Place::Group(_, pools) => {
+            let call = client::Call {
+                head,
+                target,
+                ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
+            };
+            client::forward(pools, &exchange, &call)
+        }
     });
     Ok(finish(request, &exchange, result))
+}
+
+/// Where a request is served.
+#[derive(Clone, Copy)]
+enum Place<'r> {
+    /// In this process.
+    Embedded(&'static abi::GatewayTable),
+    /// In a process group.
+    Group(&'r Group, &'r client::Pools),
+}
+
+impl<'r> Place<'r> {
+    /// Where `request` is to be served.
+    #[inline]
+    fn of(
+        request: Request<'r>,
+        config: &Effective<'r>,
+        scope: expand::Scope<'_, 'r>,
+    ) -> Result<Self, Refusal> {
+        let configured = config
+            .alias
+            .and_then(|alias| alias.process_group.as_ref())
+            .or_else(|| config.get(|s| s.process_group.as_ref()));
+        let name = configured.map_or(&b""[..], |name| scope.group(name.bytes()));
+        if let Some(allowed) = config.get(|s| s.restrict_process.as_ref()) {
+            route::check_allowed(allowed.items(), name)?;
+        }
+        if name.is_empty() {
+            // Python may run here for imported scripts only.
+            let restricted = config.globals().restrict_embedded == Some(true);
+            return match child::gateway() {
+                Some(gateway) if !restricted => Ok(Place::Embedded(gateway)),
+                _ => Err(without_python(config)),
+            };
+        }
+        let group = route::find(request, config, name)?;
+        route::check_script(request, group)?;
+        match group.client() {
+            Some(pools) => Ok(Place::Group(group, pools)),
+            None => Err(Refusal::new(
+                sys::HTTP_INTERNAL_SERVER_ERROR,
+                NO_CLIENT,
+                format!(
+                    "this process was not told how to reach the process group '{}'; see the \
+                     messages from its start",
+                    group.label()
+                ),
+            )),
+        }
+    }
+
+    /// `mod_wsgi.process_group`.
+    fn name(self) -> &'r [u8] {
+        match self {
+            Place::Embedded(_) => b"",
+            Place::Group(group, _) => group.name(),
+        }
+    }
+
+    /// The root directory of the processes that serve, without a slash at its end.
+    fn chroot(self) -> &'r [u8] {
+        match self {
+            Place::Embedded(_) => b"",
+            Place::Group(group, _) => group.root(),
+        }
+    }
+
+    /// A path as the processes see it that serve.
+    fn path(self, path: &'r [u8]) -> &'r [u8] {
+        route::within(self.chroot(), path)
+    }
 }
 
 /// What the handler tells httpd.
@@ -251,34 +338,6 @@ fn refused_body(status: c_int) -> Refusal {
         ),
     };
     Refusal::new(status, code, message)
-}
-
-/// Only embedded mode is there.
-#[inline]
-fn check_process_group(
-    config: &Effective<'_>,
-    scope: expand::Scope<'_, '_>,
-) -> Result<(), Refusal> {
-    let configured = config
-        .alias
-        .and_then(|alias| alias.process_group.as_ref())
-        .or_else(|| config.get(|s| s.process_group.as_ref()));
-    let Some(name) = configured else {
-        return Ok(());
-    };
-    let name = scope.group(name.bytes());
-    if name.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        sys::HTTP_INTERNAL_SERVER_ERROR,
-        UNKNOWN_PROCESS_GROUP,
-        format!(
-            "the process group '{}' is not known: daemon mode is not there yet, only %{{GLOBAL}} \
-             (httpd's own processes) can be used",
-            String::from_utf8_lossy(name)
-        ),
-    ))
 }
 
 #[cold]

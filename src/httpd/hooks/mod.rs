@@ -73,6 +73,8 @@ unsafe extern "C" fn register(_: *mut apr_pool_t) {
         let none = core::ptr::null();
         sys::ap_hook_check_config(Some(start::check_config), none, none, sys::APR_HOOK_MIDDLE);
         sys::ap_hook_post_config(Some(start::post_config), none, none, sys::APR_HOOK_MIDDLE);
+        let last = sys::APR_HOOK_REALLY_LAST;
+        sys::ap_hook_post_config(Some(start::launch), none, none, last);
         sys::ap_hook_child_init(Some(child::child_init), none, none, sys::APR_HOOK_MIDDLE);
         sys::ap_hook_translate_name(
             Some(translate::translate_name),

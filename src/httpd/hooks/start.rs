@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::exchange::Level;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::ServerConfig;
+use crate::httpd::daemon::start;
 use crate::httpd::gateway::{Choice, choose, load};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
@@ -34,7 +35,10 @@ pub unsafe extern "C" fn check_config(
                 return sys::OK;
             }
             match resolve(pool, server) {
-                Ok(()) => sys::OK,
+                Ok(()) => {
+                    start::warn_undeclared(server);
+                    sys::OK
+                }
                 Err(message) => {
                     server.log(Level::Crit, message.as_bytes());
                     sys::HTTP_INTERNAL_SERVER_ERROR
@@ -55,7 +59,9 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     };
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
-    if globals.restrict_embedded == Some(true) {
+    start::complete(globals, pool)?;
+    // What is to be loaded in httpd's own processes needs Python there, whatever may be asked for.
+    if globals.restrict_embedded == Some(true) && globals.imports.items().is_empty() {
         return Ok(());
     }
     let module = load::module_file()
@@ -63,8 +69,14 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let home = globals
         .python_home
         .map(|home| PathBuf::from(std::ffi::OsStr::from_bytes(home.bytes())));
+    let hint = match globals.groups() {
+        Some(groups) if !groups.all().is_empty() => {
+            "; if all applications run in process groups, set WSGIRestrictEmbedded On"
+        }
+        _ => "",
+    };
     let found = choose::choose(&module, home.as_deref())
-        .map_err(|failure| format!("{}{}", failure.code, failure.message))?;
+        .map_err(|failure| format!("{}{}{hint}", failure.code, failure.message))?;
     let keep = |path: &Path| -> PoolStr { pool.copy(path.as_os_str().as_bytes()) };
     globals.gateway = Some(Choice {
         gateway: keep(&found.gateway),
@@ -94,6 +106,36 @@ pub unsafe extern "C" fn post_config(
             // SAFETY: the configuration's pool, a constant string.
             unsafe { sys::ap_add_version_component(pconf, component) };
             sys::OK
+        },
+    )
+}
+
+/// httpd's `post_config`, after all other modules: the supervisors are started.
+///
+/// # Safety
+/// Called by httpd.
+pub unsafe extern "C" fn launch(
+    pconf: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    _: *mut apr_pool_t,
+    server: *mut server_rec,
+) -> c_int {
+    guard(
+        Place::Server(server),
+        sys::HTTP_INTERNAL_SERVER_ERROR,
+        || {
+            if mpm::is_rehearsal() || mpm::is_config_test() {
+                return sys::OK;
+            }
+            // SAFETY: the configuration's pool and main server, which outlive this call.
+            let (pool, server) = unsafe { (Pool::new(pconf), Server::new(server)) };
+            match start::launch(server, pool) {
+                Ok(()) => sys::OK,
+                Err(message) => {
+                    server.log(Level::Alert, message.as_bytes());
+                    sys::HTTP_INTERNAL_SERVER_ERROR
+                }
+            }
         },
     )
 }

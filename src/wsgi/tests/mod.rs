@@ -49,6 +49,9 @@ fn start_python() {
             server_description: b"test".to_vec(),
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
+            process_group: None,
+            working_directory: None,
+            run_once: false,
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -59,6 +62,7 @@ fn start_python() {
         let services = Services {
             log: Box::new(log),
             is_ending: Box::new(|| false),
+            replacement: None,
         };
         runtime::start(options, services).expect("Python starts");
     });

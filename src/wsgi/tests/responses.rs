@@ -200,4 +200,13 @@ fn a_vanished_client_ends_the_iteration_and_write_raises() {
         ..Call::default()
     });
     assert!(answer.logged("the client has closed the connection"));
+    let careless =
+        unvalidated("write = start_response('200 OK', TEXT)\nwhile True: write(b'x')\nreturn []");
+    let answer = careless.call(Call {
+        gone_after: Some(3),
+        ..Call::default()
+    });
+    assert_eq!(answer.outcome, outcome::CUT);
+    answer.assert_quiet();
+    assert!(answer.logged("the client left before the response ended"));
 }

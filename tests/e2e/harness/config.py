@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -13,6 +14,12 @@ NEEDS = {
     "deflate": ["filter"],
     "ssl": ["socache_shmcb"],
 }
+
+#: The process group of the tests that run in daemon mode.
+GROUP = "tests"
+#: A test file that says ``MODES = BOTH`` runs once with its applications in httpd's processes and
+#: once with them in a process group; the others run embedded, or say themselves what they want.
+BOTH = ("embedded", "daemon")
 
 
 def module_line(name: str) -> str:
@@ -26,6 +33,9 @@ class Config:
 
     ``threads`` is the number of requests one process serves at once (always 1 under prefork),
     ``processes`` the number of processes (under prefork at least ``threads``).
+
+    ``mode`` says where applications run unless a test says otherwise: ``embedded``, or ``daemon``,
+    in the process group :data:`GROUP` with as many threads and the options ``daemon``.
     """
 
     def __init__(
@@ -39,6 +49,8 @@ class Config:
         http2: bool = False,
         log_level: str = "notice rwsgi:info",
         module_under_test: bool = True,
+        mode: str = "embedded",
+        daemon: str = "",
     ):
         self.root = root
         self.mpm = mpm
@@ -49,6 +61,8 @@ class Config:
         self.http2 = http2
         self.log_level = log_level
         self.module_under_test = module_under_test
+        self.mode = mode
+        self.daemon = daemon
         self.added: list[str] = []
 
     def add(self, text: str) -> Config:
@@ -96,6 +110,15 @@ class Config:
         ]
         if self.http2:
             lines.append("Protocols h2 h2c http/1.1")
+        if self.mode == "daemon":
+            options = self.daemon
+            if "threads=" not in options:
+                options = f"threads={self.threads} {options}".strip()
+            # WSGIPythonPath concerns httpd's own processes; a group has its option.
+            paths_given = re.findall(r"^\s*WSGIPythonPath\s+(.*)$", "\n".join(self.added), re.M)
+            if paths_given and "python-path=" not in options:
+                options += f" python-path={paths_given[-1]}"
+            lines += [f"WSGIDaemonProcess {GROUP} {options}", f"WSGIProcessGroup {GROUP}"]
         lines += self.added
         if self.tls:
             assert certificate

@@ -2,7 +2,8 @@
 
 A line of level warn or worse that no test announced is a failure, and so is an announced one that
 did not come. A line that httpd did not format (a panic message, a fatal error of Python) is a
-failure in any case, as is the death of a child by a signal.
+failure in any case, as is the death of a child by a signal. Supervisors and workers write into the
+same log, in httpd's default format.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LINE = re.compile(
     r"^\[[^\]]*\] \[(?P<module>[^:\]]*):(?P<level>\w+)\] \[pid (?P<pid>\d+)\] "
     r"\[id (?P<id>[^\]]*)\] \[vhost (?P<vhost>[^\]]*)\] (?P<message>.*)$"
 )
-#: What httpd writes before it has read ErrorLogFormat.
+#: What httpd writes before it has read ErrorLogFormat, and what supervisors and workers write.
 EARLY = re.compile(
     r"^\[\w{3} [^\]]*\] \[(?P<module>[^:\]]*):(?P<level>\w+)\] \[pid (?P<pid>\d+)[^\]]*\] "
     r"(?P<message>.*)$"
@@ -31,7 +32,7 @@ ALWAYS_BAD = re.compile(
 HARMLESS = re.compile(r"^AH03093: ")
 TRACEBACK_START = "Traceback (most recent call last):"
 CHAINED = re.compile(r"^(During handling of the above|The above exception was the direct)")
-HEADER = re.compile(r"^RWSGI0[12]\d\d: ")
+HEADER = re.compile(r"^RWSGI0[1-4]\d\d: ")
 
 
 @dataclass

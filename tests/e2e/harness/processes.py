@@ -32,6 +32,35 @@ def children(parent: int) -> list[int]:
     return sorted(found)
 
 
+def parent(pid: int) -> int:
+    """The parent of a process; 0 if there is no such process."""
+    stat = _stat(pid)
+    return int(stat[1]) if stat else 0
+
+
+def program(pid: int) -> str:
+    """The file name of a process's program; empty if there is no such process."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)").rpartition("/")[2]
+    except OSError:
+        return ""
+
+
+def title(pid: int) -> str:
+    """What ``ps`` shows as the command of a process."""
+    try:
+        return (
+            Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0 ").replace(b"\0", b" ").decode()
+        )
+    except OSError:
+        return ""
+
+
+def marked(mark: str) -> list[int]:
+    """The running processes that carry ``mark`` in their environment, but for the tests."""
+    return belonging(0, mark)
+
+
 def belonging(session: int, mark: str) -> list[int]:
     """The running processes of a session, and those that carry ``mark`` in their environment."""
     found = []
@@ -83,6 +112,31 @@ def maps(pid: int) -> str:
 def threads(pid: int) -> int:
     """How many threads a process has."""
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What a process has open, by number."""
+    found = {}
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/{pid}/fd/{entry}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def status(pid: int) -> dict[str, str]:
+    """``/proc/PID/status``."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def proportional_kib(pid: int) -> int:
+    """The proportional set size of a process in KiB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"process {pid} has no Pss")
 
 
 def resident_kib(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ from .errorlog import ErrorLogs, Expectation
 from .gate import Gate
 
 RUNNING = r"resuming normal operations"
+#: The program of the supervisors.
+SUPERVISOR = "rwsgi-daemon"
 #: How long a start or a stop may take before it counts as a hang.
 LIMIT = 20
 
@@ -49,6 +52,16 @@ class Httpd:
         self.process: subprocess.Popen | None = None
         self.port, self.tls_port = _free_ports(2)
         self._gates: list[Gate] = []
+
+    @property
+    def mode(self) -> str:
+        """``embedded`` or ``daemon``."""
+        return self.config.mode
+
+    @property
+    def daemon(self) -> bool:
+        """Whether applications run in a process group."""
+        return self.config.mode == "daemon"
 
     # Preparation
 
@@ -116,7 +129,15 @@ class Httpd:
                 raise AssertionError(f"httpd does not start:\n{self.stderr()}\n{self._tail()}")
             time.sleep(0.01)
         self.connect().close()
+        self._await_supervisors()
         return self
+
+    def _await_supervisors(self) -> None:
+        """Between fork and exec, a supervisor looks like a child of httpd."""
+        groups = len(re.findall(r"^\s*WSGIDaemonProcess\s", self._text(), re.MULTILINE))
+        deadline = time.monotonic() + 5
+        while len(self.supervisors()) < groups and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def start_failing(self) -> str:
         """Starts httpd, which must end by itself; everything that it said."""
@@ -195,7 +216,36 @@ class Httpd:
     # Looking at it
 
     def children(self) -> list[int]:
-        """The processes that serve."""
+        """httpd's own processes that serve."""
+        return [pid for pid in self._offspring() if processes.program(pid) != SUPERVISOR]
+
+    def supervisors(self) -> list[int]:
+        """The supervisors of the process groups, also those of an old generation."""
+        return [pid for pid in self._offspring() if processes.program(pid) == SUPERVISOR]
+
+    def workers(self) -> list[int]:
+        """The workers of all process groups, in whatever state of their life."""
+        found = []
+        for supervisor in self.supervisors():
+            found += processes.children(supervisor)
+        return sorted(found)
+
+    def pythons(self) -> list[int]:
+        """The processes that applications run in."""
+        return self.workers() if self.daemon else self.children()
+
+    def wait_until(self, condition, what: str = "in vain", timeout: float = LIMIT):
+        """Waits until ``condition()`` is true, and returns what it gave."""
+        deadline = time.monotonic() + timeout
+        while True:
+            result = condition()
+            if result:
+                return result
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what}\n{self._tail()}")
+            time.sleep(0.01)
+
+    def _offspring(self) -> list[int]:
         assert self.process
         return processes.children(self.process.pid)
 
@@ -251,11 +301,13 @@ class Httpd:
     # Inside
 
     def _command(self) -> list[str]:
-        certificate = tls.make_certificate(_shared_directory()) if self.config.tls else None
         file = self.root / "httpd.conf"
-        text = self.config.text(self.port, self.tls_port, certificate)
-        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+        file.write_text(self._text(), encoding="utf-8", errors="surrogateescape")
         return [paths.httpd_binary(), "-d", str(self.root), "-f", str(file)]
+
+    def _text(self) -> str:
+        certificate = tls.make_certificate(_shared_directory()) if self.config.tls else None
+        return self.config.text(self.port, self.tls_port, certificate)
 
     def _environment(self) -> dict[str, str]:
         name, _, value = self.mark.partition("=")

@@ -1,0 +1,50 @@
+//! What the client needs to know of the end user's side beyond an [`Exchange`].
+
+use core::time::Duration;
+use std::os::fd::RawFd;
+
+use crate::exchange::Exchange;
+
+/// The end user's request and response. Used by one thread, which may block.
+pub trait Front: Exchange {
+    /// Whether a body may come: neither the head nor the server says that there is none.
+    fn has_body(&self) -> bool;
+
+    /// Whether the end user waits for `100 Continue` before the body is sent.
+    fn expects_continue(&self) -> bool;
+
+    /// Whether it is known without reading that the body has been read to its end.
+    fn body_ended(&self) -> bool;
+
+    /// Whether the response has no body whatever its head says.
+    fn is_head(&self) -> bool;
+
+    /// Whether anything was handed on: an error page cannot take the response's place any more.
+    fn has_sent(&self) -> bool;
+
+    /// Whether the server has already answered by itself (a body that is too large).
+    fn has_answered(&self) -> bool;
+
+    /// The end user's socket; `None` if the connection is shared with other requests (HTTP/2).
+    fn socket(&self) -> Option<RawFd>;
+
+    /// Whether bytes that were handed on still wait for room in the socket; tries to send them,
+    /// without blocking. Always `false` without a [`socket`](Self::socket).
+    fn is_backed_up(&self) -> bool;
+
+    /// As [`append_file`](Exchange::append_file), but the file is never mapped into memory: whoever
+    /// made it shorter meanwhile would kill this process.
+    fn append_unmapped(&self, fd: RawFd, offset: u64, length: u64) -> Result<(), i32>;
+
+    /// Sets how long one write to the end user may take, and gives what it was.
+    fn set_write_timeout(&self, timeout: Duration) -> Duration;
+
+    /// How long one write to the end user may take.
+    fn write_timeout(&self) -> Duration;
+
+    /// The end user has taken nothing for that long: nothing more is sent.
+    fn give_up(&self);
+
+    /// Adds `Retry-After` to an error page.
+    fn retry_after(&self, seconds: u32);
+}

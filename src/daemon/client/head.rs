@@ -1,0 +1,68 @@
+//! Whether the head of a response may be given to httpd.
+//!
+//! The gateway has checked what the application said; but a worker runs the application's code,
+//! and what that code can write to the wire must not become a response that the server would not
+//! have sent.
+
+#![forbid(unsafe_code)]
+
+use crate::exchange::response::{ResponseHead, check_field, parse_status};
+
+/// Checks status and fields.
+///
+/// # Errors
+/// What is wrong.
+#[inline]
+pub fn check(head: &ResponseHead<'_>) -> Result<(), &'static str> {
+    match parse_status(head.status_line.bytes()) {
+        Ok(status) if status == head.status => {}
+        _ => return Err("the status line"),
+    }
+    for field in head.headers.items() {
+        let name = field.name.bytes();
+        if check_field(name, field.value.bytes()).is_err() {
+            return Err("a header field");
+        }
+        // It has a place of its own, where it is a number.
+        if name.len() == 14 && name.eq_ignore_ascii_case(b"Content-Length") {
+            return Err("Content-Length among the header fields");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{Pair, Slice};
+
+    fn verdict(status: u16, line: &str, name: &str, value: &str) -> bool {
+        let fields = [Pair {
+            name: name.into(),
+            value: value.into(),
+        }];
+        check(&ResponseHead {
+            status,
+            status_line: line.into(),
+            headers: Slice::new(&fields),
+            content_length: -1,
+        })
+        .is_ok()
+    }
+
+    #[test]
+    fn only_valid_heads_pass() {
+        assert!(verdict(200, "200 OK", "X-A", "b"));
+        assert!(verdict(404, "404", "Set-Cookie", ""));
+        assert!(!verdict(200, "404 Not Found", "X-A", "b"));
+        assert!(!verdict(100, "100 Continue", "X-A", "b"));
+        assert!(!verdict(99, "099 Odd", "X-A", "b"));
+        assert!(!verdict(200, "200 OK\r\nX: y", "X-A", "b"));
+        assert!(!verdict(200, "200 OK", "X A", "b"));
+        assert!(!verdict(200, "200 OK", "", "b"));
+        assert!(!verdict(200, "200 OK", "X-A", "b\r\nc"));
+        assert!(!verdict(200, "200 OK", "Transfer-Encoding", "chunked"));
+        assert!(!verdict(200, "200 OK", "connection", "close"));
+        assert!(!verdict(200, "200 OK", "content-length", "5"));
+    }
+}

@@ -1,0 +1,296 @@
+//! The slots of a process group and their idle connections.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Settings;
+use super::choice::{Standing, choose};
+use super::connection::{Address, Connection, Options, wait};
+
+/// How long a slot that has failed is avoided while there is another.
+const SUSPECT: Duration = Duration::from_millis(250);
+/// How long to wait before looking again for a listener that is not there.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait for a place in one queue before the other slots are looked at again.
+const IN_QUEUE: Duration = Duration::from_millis(500);
+
+/// A place for one worker. Each has cache lines of its own: all threads write here.
+#[repr(align(128))]
+struct Slot {
+    address: Option<Address>,
+    idle: Mutex<Vec<Connection>>,
+    /// Requests of this child that are being served.
+    running: AtomicU32,
+    /// Busy threads, as the worker said last; fades while others are preferred.
+    hint: AtomicU32,
+    /// Until when it is avoided: microseconds since `Pools::began`, 0 if it is not.
+    suspect_until: AtomicU64,
+}
+
+impl Slot {
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        // Nothing in there can be half done.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one httpd child keeps for a process group: made in `child_init`, shared by all threads,
+/// dropped when the child ends.
+pub struct Pools {
+    settings: Settings,
+    options: Options,
+    slots: Box<[Slot]>,
+    began: Instant,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// All queues were full until the time was over.
+    QueueFull,
+    /// Nobody listened until the time was over; the last errno.
+    NobodyListens(i32),
+    /// The system refuses: an errno.
+    Failed(i32),
+}
+
+/// A connection that serves one request. Dropped, it is closed.
+pub struct Lease<'p> {
+    pools: &'p Pools,
+    slot: usize,
+    connection: Option<Connection>,
+    fresh: bool,
+}
+
+impl Pools {
+    /// No connection is made yet.
+    pub fn new(settings: Settings) -> Pools {
+        let slots = settings.sockets.iter().map(|path| Slot {
+            address: Address::new(path),
+            idle: Mutex::default(),
+            running: AtomicU32::new(0),
+            hint: AtomicU32::new(0),
+            suspect_until: AtomicU64::new(0),
+        });
+        Pools {
+            options: Options {
+                timeout: settings.socket_timeout,
+                send_buffer: settings.send_buffer,
+                receive_buffer: settings.receive_buffer,
+            },
+            slots: slots.collect(),
+            settings,
+            began: Instant::now(),
+        }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How many connections of `slot` are idle.
+    #[cfg(test)]
+    pub fn idle(&self, slot: usize) -> usize {
+        self.slots[slot].idle().len()
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    fn standing(&self, slot: usize) -> Standing {
+        let slot = &self.slots[slot];
+        let suspect_until = slot.suspect_until.load(Ordering::Relaxed);
+        let running = slot.running.load(Ordering::Relaxed);
+        Standing {
+            load: running + slot.hint.load(Ordering::Relaxed),
+            suspect: suspect_until != 0 && self.now() < suspect_until,
+        }
+    }
+
+    fn choose(&self) -> usize {
+        if self.slots.len() == 1 {
+            return 0;
+        }
+        let choice = choose(self.slots.len(), random(), |slot| self.standing(slot));
+        if let Some(loser) = choice.loser {
+            // What it said last is getting old.
+            let hint = &self.slots[loser].hint;
+            let known = hint.load(Ordering::Relaxed);
+            hint.store(known.saturating_sub(1), Ordering::Relaxed);
+        }
+        choice.slot
+    }
+
+    /// Avoids `slot` for a while.
+    #[cold]
+    pub fn suspect(&self, slot: usize) {
+        let until = self.now() + SUSPECT.as_micros() as u64;
+        self.slots[slot]
+            .suspect_until
+            .store(until, Ordering::Relaxed);
+    }
+
+    fn lease_of(&self, slot: usize, connection: Connection, fresh: bool) -> Lease<'_> {
+        if self.slots.len() > 1 {
+            self.slots[slot].running.fetch_add(1, Ordering::Relaxed);
+        }
+        Lease {
+            pools: self,
+            slot,
+            connection: Some(connection),
+            fresh,
+        }
+    }
+
+    /// An idle connection, or a new one. `patience` is when to give up, set when there is
+    /// something to wait for.
+    ///
+    /// # Errors
+    /// There was none until then.
+    #[inline]
+    pub fn lease(&self, patience: &mut Option<Instant>) -> Result<Lease<'_>, Unavailable> {
+        if self.slots.is_empty() {
+            return Err(Unavailable::NobodyListens(libc::ENOENT));
+        }
+        let slot = self.choose();
+        let idle = self.slots[slot].idle().pop();
+        match idle {
+            Some(connection) => Ok(self.lease_of(slot, connection, false)),
+            None => self.connect(slot, patience),
+        }
+    }
+
+    /// A new connection, to `slot` if that has a place, else to any.
+    #[cold]
+    fn connect(
+        &self,
+        slot: usize,
+        patience: &mut Option<Instant>,
+    ) -> Result<Lease<'_>, Unavailable> {
+        let count = self.slots.len();
+        let mut first = slot;
+        loop {
+            let mut why = Unavailable::NobodyListens(libc::ENOENT);
+            for step in 0..count {
+                let slot = (first + step) % count;
+                match self.connect_to(slot, None) {
+                    Ok(connection) => return Ok(self.lease_of(slot, connection, true)),
+                    Err(failure) => why = worse(why, failure)?,
+                }
+            }
+            let now = Instant::now();
+            let until = *patience.get_or_insert_with(|| now + self.settings.connect_timeout);
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                return Err(why);
+            }
+            first = self.choose();
+            if why == Unavailable::QueueFull {
+                // The kernel knows when there is a place.
+                match self.connect_to(first, Some(left.min(IN_QUEUE))) {
+                    Ok(connection) => return Ok(self.lease_of(first, connection, true)),
+                    Err(Unavailable::QueueFull) => {}
+                    Err(Unavailable::NobodyListens(_)) => pause(left.min(LOOK_AGAIN)),
+                    Err(failed) => return Err(failed),
+                }
+            } else {
+                pause(left.min(LOOK_AGAIN));
+            }
+        }
+    }
+
+    fn connect_to(&self, slot: usize, wait: Option<Duration>) -> Result<Connection, Unavailable> {
+        let Some(address) = &self.slots[slot].address else {
+            return Err(Unavailable::Failed(libc::ENAMETOOLONG));
+        };
+        Connection::connect(address, &self.options, wait).map_err(|errno| match errno {
+            libc::EAGAIN => Unavailable::QueueFull,
+            libc::ECONNREFUSED | libc::ENOENT => Unavailable::NobodyListens(errno),
+            _ => Unavailable::Failed(errno),
+        })
+    }
+}
+
+/// Which of two failures to report; a full queue is the one that ends by waiting.
+fn worse(before: Unavailable, now: Unavailable) -> Result<Unavailable, Unavailable> {
+    match (before, now) {
+        (_, Unavailable::Failed(_)) => Err(now),
+        (Unavailable::QueueFull, _) => Ok(before),
+        _ => Ok(now),
+    }
+}
+
+/// Nothing tells when a listener comes.
+fn pause(duration: Duration) {
+    wait([], duration);
+}
+
+impl Lease<'_> {
+    /// The connection.
+    #[inline]
+    pub fn connection(&self) -> &Connection {
+        // Only `give_back` and `drop` take it, and both consume the lease.
+        self.connection
+            .as_ref()
+            .expect("a lease has its connection")
+    }
+
+    /// Whether it has just been made.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Its slot.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// The connection can serve another request; `load` is what the worker said of itself.
+    #[inline]
+    pub fn give_back(mut self, load: u16) {
+        if let Some(connection) = self.connection.take() {
+            let slot = &self.pools.slots[self.slot];
+            if self.pools.slots.len() > 1 {
+                slot.hint.store(u32::from(load), Ordering::Relaxed);
+            }
+            slot.idle().push(connection);
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.pools.slots.len() > 1 {
+            self.pools.slots[self.slot]
+                .running
+                .fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+thread_local! {
+    static RANDOM: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A number that differs from thread to thread and from call to call (xorshift).
+fn random() -> u32 {
+    RANDOM.with(|state| {
+        let mut x = state.get();
+        if x == 0 {
+            // Where the thread's memory lies is as good as any.
+            let place = core::ptr::from_ref(state) as usize >> 4;
+            x = (place as u32).wrapping_mul(0x9e37_79b9) | 1;
+        }
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        state.set(x);
+        x
+    })
+}

@@ -1,0 +1,209 @@
+//! A thread that does in Python what the supervisor wishes. It may have to wait for the GIL, even
+//! for ever, and nobody waits for it.
+
+use core::sync::atomic::Ordering;
+use std::io::Write;
+use std::sync::PoisonError;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use pyo3::ffi;
+
+use super::Worker;
+use super::desk::Desk;
+use crate::daemon::board::{Row, now_ms};
+use crate::exchange::Level;
+use crate::messages;
+use crate::python::attach::{self, AttachGuard};
+use crate::python::interpreter::Interpreter;
+use crate::python::runtime;
+
+/// What is to be done with the request that a thread serves.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// Raise `RequestTimeout` in it.
+    Interrupt {
+        /// The thread's row.
+        row: u16,
+        /// The row's number.
+        number: u32,
+    },
+    /// Log the stack of its thread.
+    Dump {
+        /// The thread's row.
+        row: u16,
+        /// The row's number.
+        number: u32,
+    },
+}
+
+/// How often the attendant shows that the GIL can be had.
+const PULSE: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Starts the attendant.
+    pub fn start_attendant(&'static self) {
+        let (sender, receiver) = mpsc::channel();
+        let run = move || crate::python::slots::boundary(|| (), || self.attend(&receiver));
+        let started = std::thread::Builder::new()
+            .name("rwsgi-attendant".to_owned())
+            .spawn(run);
+        if started.is_ok() {
+            *self.wishes.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        }
+    }
+
+    /// Has something done as soon as the GIL can be had.
+    pub fn wish(&self, wish: Wish) {
+        let wishes = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = &*wishes {
+            // It fails when the attendant is gone, which only a bug makes happen.
+            let _ = sender.send(wish);
+        }
+    }
+
+    fn attend(&self, wishes: &Receiver<Wish>) {
+        let pulse = self.config.deadlock_timeout > 0;
+        let mut next = Instant::now();
+        loop {
+            if pulse && Instant::now() >= next {
+                self.pulse();
+                next = Instant::now() + PULSE;
+            }
+            let wish = if pulse {
+                wishes.recv_timeout(next.saturating_duration_since(Instant::now()))
+            } else {
+                wishes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match wish {
+                Ok(Wish::Interrupt { row, number }) => self.interrupt(row, number),
+                Ok(Wish::Dump { row, number }) => self.dump(row, number),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn pulse(&self) {
+        let Some(runtime) = runtime::runtime() else {
+            return;
+        };
+        if let Some(main) = runtime.interpreters().last() {
+            drop(attach::attach(main));
+            self.board
+                .summary()
+                .pulse_ms
+                .store(now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Attaches where the thread with this row serves its request, if it still is that request.
+    fn visit(
+        &self,
+        row: u16,
+        number: u32,
+    ) -> Option<(&Desk, &Row, &'static Interpreter, AttachGuard)> {
+        let desk = self.desks.get(usize::from(row))?;
+        let row = self.board.row(row)?;
+        let interpreter = desk.interpreter()?;
+        let guard = attach::attach(interpreter);
+        let same = row.number.load(Ordering::Acquire) == number
+            && desk
+                .interpreter()
+                .is_some_and(|now| core::ptr::eq(now, interpreter));
+        same.then_some((desk, row, interpreter, guard))
+    }
+
+    fn interrupt(&self, row: u16, number: u32) {
+        // What is inside Python stays there while we are attached, so it is still that request.
+        if let Some((desk, _, interpreter, guard)) = self.visit(row, number) {
+            let class = &interpreter.prelude().request_timeout;
+            desk.watch.interrupt(guard.token(), class);
+        }
+    }
+
+    fn dump(&self, row: u16, number: u32) {
+        let Some((desk, row, interpreter, guard)) = self.visit(row, number) else {
+            return;
+        };
+        let py = guard.token();
+        let thread = desk.watch.thread();
+        let stack = match interpreter.prelude().thread_stack(py, thread) {
+            Ok(stack) => stack,
+            Err(raised) => {
+                raised.clear(py);
+                Vec::new()
+            }
+        };
+        drop(guard);
+        let seconds = now_ms().saturating_sub(row.since_ms.load(Ordering::Relaxed)) as f64 / 1e3;
+        let header = format!(
+            "{}this request has been running for {seconds:.1} s; {}",
+            messages::WORKER_SLOW_REQUEST,
+            if stack.is_empty() {
+                "its thread is not in Python code"
+            } else {
+                "the Python stack of its thread:"
+            }
+        );
+        let mut lines = vec![header.into_bytes()];
+        lines.extend(stack);
+        desk.log_for(self, row, number, Level::Warning, &lines);
+    }
+
+    /// Writes the Python stacks of all threads to stderr, without the GIL. Called by the control
+    /// loop.
+    pub fn dump_all(&self) {
+        let header = format!(
+            "Python stacks of all threads of process {}:\n",
+            std::process::id()
+        );
+        let _ = std::io::stderr().write_all(header.as_bytes());
+        let Some(dump) = dump_function() else {
+            // SAFETY: no pointers. `faulthandler` has a handler for it, see `dump_signal`.
+            unsafe { libc::pthread_kill(libc::pthread_self(), dump_signal()) };
+            return;
+        };
+        let Some(runtime) = runtime::runtime() else {
+            return;
+        };
+        for interpreter in runtime.interpreters() {
+            let mut header = interpreter.description();
+            header.push(b'\n');
+            let _ = std::io::stderr().write_all(&header);
+            // SAFETY: made for signal handlers: it reads thread states as well as it can, without
+            // the GIL. The interpreter lives.
+            unsafe { dump(2, interpreter.raw(), core::ptr::null_mut()) };
+        }
+    }
+}
+
+type DumpFunction = unsafe extern "C" fn(
+    i32,
+    *mut ffi::PyInterpreterState,
+    *mut ffi::PyThreadState,
+) -> *const core::ffi::c_char;
+
+/// What `faulthandler` uses itself. It is private, and newer versions do not export it.
+fn dump_function() -> Option<DumpFunction> {
+    // SAFETY: a C string.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Py_DumpTracebackThreads".as_ptr()) };
+    if symbol.is_null() {
+        return None;
+    }
+    // SAFETY: a function of that type in every version that exports it (3.9 to 3.12).
+    Some(unsafe { core::mem::transmute::<*mut core::ffi::c_void, DumpFunction>(symbol) })
+}
+
+/// The signal by which `faulthandler` is to dump the stacks.
+fn dump_signal() -> i32 {
+    libc::SIGRTMAX() - 1
+}
+
+/// The signal for `Prelude::be_worker`: 0 where it is not needed.
+pub fn wanted_dump_signal() -> i32 {
+    match dump_function() {
+        Some(_) => 0,
+        None => dump_signal(),
+    }
+}

@@ -1,0 +1,91 @@
+//! Scripts that are loaded before a worker is ready.
+
+use super::channel::Channel;
+use crate::daemon::control::{FromWorker, Script};
+use crate::exchange::Level;
+use crate::messages;
+use crate::python::attach;
+use crate::python::exceptions;
+use crate::python::raise::Raised;
+use crate::python::runtime::Runtime;
+use crate::python::script;
+
+/// Why a script is not there.
+pub enum Failure {
+    /// Lines that say why, the traceback among them.
+    Raised(Vec<Vec<u8>>),
+    /// `SystemExit` was raised; the lines as well.
+    Exit(Vec<Vec<u8>>),
+}
+
+impl Failure {
+    /// The lines.
+    pub fn lines(&self) -> &[Vec<u8>] {
+        let (Failure::Raised(lines) | Failure::Exit(lines)) = self;
+        lines
+    }
+}
+
+/// How the message about a script of WSGIImportScript begins.
+pub const WHAT: &str = "an imported script could not be loaded";
+
+/// Loads a script in the interpreter of its application group. The calling thread is not attached.
+///
+/// # Errors
+/// Why it cannot be had; nothing has been logged.
+pub fn load(runtime: &Runtime, script: &Script, what: &str) -> Result<(), Failure> {
+    let Ok(interpreter) = runtime.interpreter(&script.application_group) else {
+        return Err(Failure::Raised(vec![
+            b"there is no interpreter for the application group".to_vec(),
+        ]));
+    };
+    let mtime_us = script::modification_time(&script.path).unwrap_or(0);
+    let guard = attach::attach(interpreter);
+    let py = guard.token();
+    let module = script::script(py, &script.path);
+    module.preload(py, mtime_us).map_err(|raised: Raised| {
+        let exception = raised.take(py);
+        let code = messages::IMPORT_FAILED;
+        let lines = exceptions::lines(py, code, what, &script.path, &exception);
+        if exceptions::is_system_exit(py, &exception) {
+            Failure::Exit(lines)
+        } else {
+            Failure::Raised(lines)
+        }
+    })
+}
+
+/// The scripts of a configuration.
+pub struct Listed {
+    /// Those of `import=`: one that fails is logged, and the others are loaded all the same.
+    pub imports: Vec<Script>,
+    /// Those of `require=`.
+    pub required: Vec<Script>,
+}
+
+/// Loads everything that has to be there before the first request.
+///
+/// # Errors
+/// What the supervisor is to be told about the first required script that fails.
+pub fn load_listed(
+    runtime: &Runtime,
+    channel: &Channel,
+    scripts: &Listed,
+) -> Result<(), FromWorker> {
+    for script in &scripts.imports {
+        if let Err(failure) = load(runtime, script, WHAT) {
+            for line in failure.lines() {
+                channel.log(Level::Error, line);
+            }
+        }
+    }
+    for script in &scripts.required {
+        if let Err(failure) = load(runtime, script, "the changed script could not be loaded") {
+            return Err(FromWorker::Failed {
+                script: Some(script.clone()),
+                text: failure.lines().join(&b"\n"[..]),
+            });
+        }
+    }
+    Ok(())
+}

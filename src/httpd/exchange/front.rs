@@ -1,0 +1,74 @@
+//! What the daemon client asks of [`HttpdExchange`] beyond the waist.
+
+use core::time::Duration;
+use std::os::fd::RawFd;
+
+use super::HttpdExchange;
+use crate::daemon::client::Front;
+
+impl Front for HttpdExchange<'_> {
+    #[inline]
+    fn has_body(&self) -> bool {
+        self.request.may_have_body()
+    }
+
+    #[inline]
+    fn expects_continue(&self) -> bool {
+        self.request.expects_continue()
+    }
+
+    fn body_ended(&self) -> bool {
+        self.body_has_ended()
+    }
+
+    #[inline]
+    fn is_head(&self) -> bool {
+        self.request.is_head()
+    }
+
+    fn has_sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    fn has_answered(&self) -> bool {
+        self.filter_error.get()
+    }
+
+    fn socket(&self) -> Option<RawFd> {
+        self.request.connection().socket()
+    }
+
+    fn is_backed_up(&self) -> bool {
+        self.request.connection().is_backed_up()
+    }
+
+    fn append_unmapped(&self, fd: RawFd, offset: u64, length: u64) -> Result<(), i32> {
+        self.append_range(fd, offset, length, false)
+    }
+
+    #[cold]
+    fn set_write_timeout(&self, timeout: Duration) -> Duration {
+        self.request.connection().set_timeout(timeout)
+    }
+
+    fn write_timeout(&self) -> Duration {
+        self.request.connection().timeout()
+    }
+
+    #[cold]
+    fn give_up(&self) {
+        self.client_gone.set(true);
+        self.request.connection().abort();
+    }
+
+    #[cold]
+    fn retry_after(&self, seconds: u32) {
+        let value = self.request.pool().copy(seconds.to_string().as_bytes());
+        // SAFETY: a constant and a string of the request's pool.
+        unsafe {
+            self.request
+                .err_headers_out()
+                .set(c"Retry-After".as_ptr(), value.as_ptr());
+        }
+    }
+}

@@ -1,0 +1,85 @@
+"""What rwsgi has to hold, beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cputime
+import fairness
+import instructions
+import ipc
+
+DAEMON, PEER, EMBEDDED_PEER = "rwsgi-daemon", "mod_wsgi-daemon", "mod_wsgi"
+
+# CPU time of rwsgi's daemon mode, as a multiple of another server's in the same run.
+CPU = [
+    ("hello", PEER, 0.30),
+    ("django", PEER, 0.60),
+    ("django", EMBEDDED_PEER, 0.90),
+    ("upload10m", PEER, 0.45),
+    ("download10m", PEER, 0.80),
+    ("stream1000", PEER, 0.75),
+]
+
+# p99 of the crowd: as a multiple of mod_wsgi's, and of the own p50.
+CROWD_P99, CROWD_TAIL = 1 / 3, 2.0
+
+
+@dataclass
+class Row:
+    """One bound; `value` is None where it should have been measured and was not."""
+
+    what: str
+    value: float | None
+    limit: float
+
+    @property
+    def held(self) -> bool:
+        return self.value is not None and self.value <= self.limit
+
+
+def rows(results: dict, workloads: list[str], systems: list[str]) -> Iterator[Row]:
+    """Every bound that these workloads and systems, and the kinds of figures in the results, were
+    measured for."""
+    for system, bounds in instructions.BOUNDS.items():
+        for workload, bound in bounds.items():
+            if "instructions" in results and system in systems and workload in workloads:
+                found = results["instructions"].get(workload, {}).get(system, {})
+                label = "daemon" if system == DAEMON else "embedded"
+                what = f"{workload}, {label}: instructions"
+                yield Row(what, found.get("instructions"), bound)
+    if DAEMON not in systems:
+        return
+    for workload in ipc.NAMES:
+        if "ipc" in results and workload in workloads:
+            calls = results["ipc"].get(workload, {}).get(DAEMON)
+            between = [n for name, n in (calls or {}).items() if not name.startswith(ipc.OWN)]
+            what = f"{workload}, daemon: calls between the processes"
+            yield Row(what, sum(between) if calls else None, 5)
+    for workload, base, limit in CPU:
+        if "cpu" in results and workload in workloads and base in systems:
+            row = results["cpu"].get(workload, {})
+            if workload in cputime.NAMES:
+                what = f"{workload}, daemon: CPU, times that of {base}"
+                yield Row(what, _ratio(row, "cpu_us", DAEMON, base), limit)
+    if "preload" in results:
+        off, on = (results["preload"].get(name, {}) for name in ("off", "on"))
+        both = off and on
+        value = on["workers"] / off["workers"] if both else None
+        yield Row("preload=on, four Django workers: memory, times that without", value, 0.5)
+        yield Row("supervisor: MiB", max(off["supervisor"], on["supervisor"]) if both else None, 3)
+    if "fairness" in results:
+        row = results["fairness"].get(fairness.CROWD, {})
+        if PEER in systems:
+            what = f"{fairness.CROWD}: p99, times that of {PEER}"
+            yield Row(what, _ratio(row, "p99_us", DAEMON, PEER), CROWD_P99)
+        own = row.get(DAEMON)
+        what = f"{fairness.CROWD}: p99, times its own p50"
+        yield Row(what, own["p99_us"] / own["p50_us"] if own else None, CROWD_TAIL)
+
+
+def _ratio(row: dict, key: str, system: str, base: str) -> float | None:
+    if system not in row or base not in row:
+        return None
+    return row[system][key] / row[base][key]

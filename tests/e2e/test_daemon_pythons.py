@@ -1,0 +1,224 @@
+"""Several Python versions in one httpd: each group runs the application's own interpreter.
+
+The gateways are those of ``build/rwsgi``, ``build/several`` and ``build/matrix``, which `make test`
+and ``make gateway PYTHON=…`` build; versions without one are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import paths, processes
+from harness.storm import Storm
+
+pytestmark = pytest.mark.rwsgi
+
+BUILD = paths.REPOSITORY / "build"
+
+
+def records():
+    """By version: the gateway's files and its record, the default one first."""
+    found = {}
+    directories = [
+        paths.MODULE_DIR / "rwsgi",
+        BUILD / "several/rwsgi",
+        *sorted(BUILD.glob("matrix/*/rwsgi")),
+    ]
+    for directory in directories:
+        for conf in sorted(directory.glob("_rwsgi.*.conf")):
+            pairs = (line.partition("=") for line in conf.read_text().splitlines())
+            record = {name.strip(): value.strip() for name, _, value in pairs}
+            short = ".".join(record["version"].split(".")[:2])
+            if conf.with_suffix(".so").exists() and _usable(record):
+                found.setdefault(short, (conf, record))
+    return found
+
+
+def _usable(record):
+    """Whether the interpreter is there and httpd's user can run it."""
+    python = record["executable"]
+    if not os.path.exists(python):
+        return False
+    command = [python, "-c", "import ssl"]
+    if os.geteuid() == 0:
+        command = ["runuser", "-u", paths.httpd_user()[0], "--", *command]
+    return subprocess.run(command, env=_environment(record), capture_output=True).returncode == 0
+
+
+def _environment(record):
+    """A copied interpreter finds its library only so (tests/tools/copy_python.sh)."""
+    return {"LD_LIBRARY_PATH": os.path.dirname(record["libpython"]), "PATH": "/usr/bin:/bin"}
+
+
+@pytest.fixture(scope="module")
+def pythons():
+    found = records()
+    if len(found) < 2:
+        pytest.skip("there is one Python only; make test-matrix PYTHONS=... builds for more")
+    return found
+
+
+@pytest.fixture(scope="module")
+def module_directory(pythons, tmp_path_factory):
+    """One installation with all the gateways."""
+    directory = tmp_path_factory.mktemp("modules")
+    for parent in [directory, *directory.parents][:3]:
+        parent.chmod(0o755)
+    gateways = directory / "rwsgi"
+    gateways.mkdir()
+    shutil.copy(paths.MODULE_DIR / "mod_rwsgi.so", directory)
+    for name in ("rwsgi-daemon", "default"):
+        shutil.copy(paths.MODULE_DIR / "rwsgi" / name, gateways)
+    for conf, _ in pythons.values():
+        shutil.copy(conf, gateways)
+        shutil.copy(conf.with_suffix(".so"), gateways)
+    return directory
+
+
+APP = """\
+import hashlib, json, os, sqlite3, ssl, sys
+
+def application(environ, start_response):
+    body = environ["wsgi.input"].read()
+    facts = dict(
+        version=list(sys.version_info[:3]), pid=os.getpid(), executable=sys.executable,
+        prefix=sys.prefix, base=sys.base_prefix, group=environ["mod_wsgi.process_group"],
+        digest=hashlib.sha256(body).hexdigest(), ssl=ssl.OPENSSL_VERSION,
+        sqlite=sqlite3.sqlite_version, gil=getattr(sys, "_is_gil_enabled", bool)(),
+    )
+    if environ["PATH_INFO"] == "/raise":
+        raise ValueError("in " + facts["group"])
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(facts).encode()]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(new_httpd, pythons, module_directory, request):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(paths, "MODULE_DIR", module_directory)
+    with new_httpd(threads=40) as httpd:
+        script = httpd.write("site/app.wsgi", APP)
+        httpd.add(f"""
+            <Directory "{httpd.root}/site">
+                Require all granted
+            </Directory>
+        """)
+        for version, (_, record) in pythons.items():
+            home = make_environment(httpd.root / f"venv-{version}", record)
+            library = _environment(record)["LD_LIBRARY_PATH"]
+            httpd.add(f"""
+                WSGIDaemonProcess py{version} threads=4 python-home="{home}" \\
+                    env=LD_LIBRARY_PATH={library}
+                WSGIScriptAlias /{version} "{script}" process-group=py{version} \\
+                    application-group=%{{GLOBAL}}
+            """)
+        yield httpd.start()
+    patch.undo()
+
+
+def make_environment(home: Path, record):
+    """A virtual environment of that interpreter."""
+    subprocess.run(
+        [record["executable"], "-m", "venv", "--without-pip", str(home)],
+        check=True,
+        env=_environment(record),
+        capture_output=True,
+    )
+    return home
+
+
+def test_each_group_has_its_own_version(server, pythons):
+    pids = set()
+    for version, (_, record) in pythons.items():
+        facts = server.json(f"/{version}")
+        assert ".".join(map(str, facts["version"])) == record["version"]
+        assert facts["prefix"] == str(server.root / f"venv-{version}")
+        assert facts["executable"].startswith(facts["prefix"])
+        assert facts["group"] == f"py{version}"
+        pids.add(facts["pid"])
+    assert len(pids) == len(pythons) and pids <= set(server.workers())
+
+
+def test_they_serve_at_once(server, pythons):
+    storms = [Storm(server.port, target=f"/{version}?{{}}", connections=8) for version in pythons]
+    for storm in storms:
+        storm.__enter__()
+    try:
+        for storm in storms:
+            storm.wait_for(300)
+    finally:
+        for storm in storms:
+            storm.__exit__(None, None, None)
+    for storm, version in zip(storms, pythons):
+        storm.judge(server)
+        seen = {tuple(json.loads(answer.body)["version"][:2]) for answer in storm.answers}
+        assert seen == {tuple(map(int, version.split(".")))}
+
+
+def test_bodies_and_errors_in_each(server, pythons):
+    import hashlib
+
+    body = os.urandom(300_000)
+    for version in pythons:
+        facts = server.request(f"/{version}", method="POST", body=body).json()
+        assert facts["digest"] == hashlib.sha256(body).hexdigest()
+        told = server.expect_log(rf"RWSGI0200: .*ValueError: in py{version}")
+        assert server.request(f"/{version}/raise").status == 500
+        server.settle_log()
+        assert any("app.wsgi" in line.message for line in told.traceback)
+
+
+def test_reload_in_each(server, pythons):
+    pids = {version: server.json(f"/{version}")["pid"] for version in pythons}
+    server.write("site/app.wsgi", APP + "# changed\n")
+    for version in pythons:
+        facts = server.json(f"/{version}")
+        assert facts["pid"] != pids[version]
+        assert facts["version"][:2] == list(map(int, version.split(".")))
+
+
+def test_httpd_itself_has_none_of_them(server):
+    for pid in [server.process.pid, *server.children()]:
+        assert "libpython" not in processes.maps(pid)
+
+
+def test_version_without_a_gateway(new_httpd, pythons, tmp_path_factory):
+    """The message names the command that builds one."""
+    others = [short for short in pythons if short != next(iter(pythons))]
+    missing = others[0]
+    directory = tmp_path_factory.mktemp("fewer")
+    for parent in [directory, *directory.parents][:3]:
+        parent.chmod(0o755)
+    shutil.copy(paths.MODULE_DIR / "mod_rwsgi.so", directory)
+    shutil.copytree(paths.MODULE_DIR / "rwsgi", directory / "rwsgi")
+    for stale in directory.glob(f"rwsgi/_rwsgi.cpython-{missing.replace('.', '')}-*"):
+        stale.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "MODULE_DIR", directory)
+        _, record = pythons[missing]
+        with new_httpd(threads=4) as httpd:
+            home = make_environment(httpd.root / "venv", record)
+            library = _environment(record)["LD_LIBRARY_PATH"]
+            script = httpd.write("site/app.wsgi", APP)
+            httpd.add(f"""
+                WSGIDaemonProcess lonely threads=2 python-home="{home}" \\
+                    env=LD_LIBRARY_PATH={library} connect-timeout=1 socket-timeout=2
+                <Directory "{httpd.root}/site">
+                    Require all granted
+                </Directory>
+                WSGIScriptAlias / "{script}" process-group=lonely application-group=%{{GLOBAL}}
+            """)
+            done = httpd.check()
+            if done.returncode != 0:
+                assert "make gateway PYTHON=" in done.stderr and missing in done.stderr
+                return
+            httpd.expect_log(rf"RWSGI04\d\d: .*{missing}.*make gateway PYTHON=", count=None)
+            httpd.allow_log(r"RWSGI0[34]\d\d: ")
+            httpd.start()
+            assert httpd.request("/").status in (503, 504)
