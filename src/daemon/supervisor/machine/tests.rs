@@ -48,7 +48,7 @@ struct Fake {
     paused: bool,
     draining: bool,
     silent: bool,
-    imports: Vec<Script>,
+    load: Load,
 }
 
 /// The machine and a world that does what it says, and checks what it may say.
@@ -97,7 +97,7 @@ impl World {
                 worker,
                 slot,
                 role,
-                imports,
+                load,
             } => {
                 if self.flaky && self.spawned % 13 == 12 {
                     self.spawned += 1;
@@ -107,7 +107,7 @@ impl World {
                     });
                     return;
                 }
-                self.add(*worker, *slot, *role, imports.clone());
+                self.add(*worker, *slot, *role, load.clone());
                 events.push(Event::Spawned {
                     worker: *worker,
                     pid: 1000 + *worker,
@@ -120,8 +120,8 @@ impl World {
             } => {
                 let parent = &self.fakes[template];
                 assert!(parent.ready && parent.role == Role::Template);
-                let imports = parent.imports.clone();
-                self.add(*worker, *slot, Role::Worker, imports);
+                let load = parent.load.clone();
+                self.add(*worker, *slot, Role::Worker, load);
             }
             Action::Send { worker, message } => self.tell(*worker, message),
             Action::Kill { worker, signal } => {
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    fn add(&mut self, id: WorkerId, slot: usize, role: Role, imports: Vec<Script>) {
+    fn add(&mut self, id: WorkerId, slot: usize, role: Role, load: Load) {
         assert!(!self.ending, "a process is started while the group ends");
         assert!(slot < self.machine.slots.len());
         self.spawned += 1;
@@ -152,7 +152,7 @@ impl World {
             paused: false,
             draining: false,
             silent: false,
-            imports,
+            load,
         };
         assert!(self.fakes.insert(id, fake).is_none(), "a number twice");
         let there =
@@ -363,7 +363,8 @@ fn idle_workers_are_replaced_by_empty_ones() {
         sample,
     });
     let new = world.starting()[0];
-    assert_eq!(world.fakes[&new].imports, [script("import")]);
+    assert_eq!(world.fakes[&new].load.imports, [script("import")]);
+    assert_eq!(world.fakes[&new].load.required, []);
 }
 
 #[test]
