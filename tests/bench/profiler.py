@@ -53,8 +53,11 @@ class Profile:
         found = [f for f in self.functions.values() if not objects or re.search(objects, f.object)]
         return sorted(found, key=lambda f: -getattr(f, key))[:count]
 
-    def tree(self, start: str, share: float) -> list[tuple[int, Function, float, float]]:
-        """The calls below a function as (depth, function, calls, cost), down to `share` of all.
+    def tree(
+        self, starts: tuple[str, ...], share: float
+    ) -> list[tuple[int, Function, float, float]]:
+        """The calls below the functions whose names end so, as (depth, function, calls, cost), down
+        to `share` of all.
 
         Callgrind knows who calls whom, not through whom: the cost of a function with several
         callers is divided among them in proportion, so deep lines are estimates.
@@ -74,7 +77,7 @@ class Profile:
                     walk(child, child_calls * scale, child_cost * scale, (*path, key))
 
         for key, function in self.functions.items():
-            if function.name == start:
+            if function.name.endswith(starts):
                 walk(key, function.calls, function.inclusive, ())
         return rows
 

@@ -184,6 +184,10 @@ def memory(report: Report, results: dict) -> None:
     report.table("Growth of the processes' peak resident memory, MiB", head, rows)
 
 
+# Where httpd's child and a worker begin with a request.
+ROOTS = ("ap_process_async_request", "Worker>::on_event")
+
+
 def profile(report: Report, what: str, data, top: int, function: str) -> None:
     """Where the instructions go: by object, by function, by source line, around a function."""
     title = f"{what}: {data.total:,.0f} instructions per request"
@@ -202,7 +206,7 @@ def profile(report: Report, what: str, data, top: int, function: str) -> None:
         )
     rows = [
         ["  " * depth + _shortened(f.name), f.object, round(calls, 2), round(cost), share(cost)]
-        for depth, f, calls, cost in data.tree("ap_process_async_request", 0.006)
+        for depth, f, calls, cost in data.tree(ROOTS, 0.006)
     ]
     head_of_tree = ["call", "object", "calls", "inclusive", "share"]
     if rows:

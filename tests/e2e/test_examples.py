@@ -38,6 +38,7 @@ def test_accepted(example):
     with Httpd(modules=["alias"]) as server:
         for script in re.findall(r"/srv/(\S+\.py)", example.read_text()):
             server.write(f"srv/{script}", SITE)
+        server.write("srv/mysite/site.env", "")
         server.add(adapted(example, server))
         done = server.check()
         assert done.returncode == 0, done.stderr

@@ -6,6 +6,8 @@
 # PYTHON is the interpreter of the workers, RWSGI_MODULE_DIR the directory with their gateway (build).
 set -eu
 
+export RWSGI_TEST_PYTHON=$PYTHON RWSGI_TEST_GATEWAYS=${RWSGI_MODULE_DIR:-$PWD/build}/rwsgi
+export RWSGI_DAEMON=$RWSGI_TEST_GATEWAYS/rwsgi-daemon
 # One run for each: their helpers have the same names.
 for part in "$@"; do
     echo "== tests of the $part"
