@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::spawn::{Failure, Recipe};
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
-use crate::httpd::apache::mpm;
+use crate::httpd::apache::{Pool, mpm};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_proc_t, apr_status_t, server_rec};
 use crate::messages::{SUPERVISOR_DIED, SUPERVISOR_KILLED, SUPERVISOR_NOT_STARTED};
@@ -326,8 +326,8 @@ pub unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
     )
 }
 
-/// Ends all supervisors: politely, then not. httpd ends: the pools of their registrations are
-/// already gone.
+/// Ends all supervisors: politely, then not. httpd ends, so that their registrations, whose pools may
+/// be gone already, are left alone.
 fn stop(supervisors: Vec<Supervisor>) {
     let began = Instant::now();
     for supervisor in supervisors.iter().filter(|one| one.pid > 0) {
@@ -404,16 +404,31 @@ fn wait_readable(fd: &OwnedFd, deadline: Instant) {
     }
 }
 
-/// In a new child of httpd: what only the parent needs is closed. The lifeline stays.
-pub fn leave_to_parent() {
+/// In a new child of httpd, whose pool is `pool`: what only the parent needs is closed. The lifeline
+/// stays.
+pub fn leave_to_parent(pool: Pool<'_>) {
     let mut parent = parent();
-    // With -X the parent is the child.
     if parent.pid != std::process::id() {
-        for supervisor in core::mem::take(&mut parent.supervisors) {
-            // Its descriptors are closed; its registration stays, since pools are the parent's.
-            drop(supervisor);
-        }
+        // The descriptors are closed; the pools of the registrations are the parent's.
+        parent.supervisors.clear();
+    } else if !parent.supervisors.is_empty() {
+        // With -X the parent is the child, and ends without clearing the configuration's pool.
+        // SAFETY: the function may be called at any time.
+        unsafe { pool.on_clear(core::ptr::null_mut(), end_with_child) };
     }
+}
+
+/// Clean-up of the child's pool where the child is the parent.
+unsafe extern "C" fn end_with_child(_: *mut c_void) -> apr_status_t {
+    guard(
+        Place::Server(core::ptr::null_mut()),
+        sys::APR_SUCCESS,
+        || {
+            let supervisors = core::mem::take(&mut parent().supervisors);
+            stop(supervisors);
+            sys::APR_SUCCESS
+        },
+    )
 }
 
 #[cfg(test)]
