@@ -64,7 +64,7 @@ def kills_under_load(new_httpd, rounds):
         applications(httpd, load="load.wsgi")
         httpd.add(f'SetEnv load.file "{record}"')
         httpd.start()
-        with Storm(httpd.port, connections=64, good=lambda answer: True) as storm:
+        with Storm(httpd, connections=64, good=lambda answer: True) as storm:
             storm.wait_for(200)
         before = open_things(httpd)
         httpd.expect_log(DEATH + r".*SIGKILL", count=rounds)
@@ -73,7 +73,7 @@ def kills_under_load(new_httpd, rounds):
         source = random.Random(4)
         killed = []
         with Storm(
-            httpd.port, target="/load/k{}", connections=64, good=lambda a: a.status in (200, 502)
+            httpd, target="/load/k{}", connections=64, good=lambda a: a.status in (200, 502)
         ) as storm:
             storm.wait_for(200)
             for _ in range(rounds):
@@ -87,7 +87,7 @@ def kills_under_load(new_httpd, rounds):
                 )
                 storm.wait_for(300)
             storm.wait_for(300)
-        storm.judge(httpd)
+        storm.judge()
         httpd.settle_log()
 
         executions = collections.Counter()
@@ -341,7 +341,7 @@ def test_killed_supervisor_under_load(new_httpd):
     with new_httpd(mode="daemon", threads=96, daemon=options) as httpd:
         applications(httpd, load="load.wsgi")
         httpd.start()
-        with Storm(httpd.port, connections=32) as storm:
+        with Storm(httpd, connections=32) as storm:
             storm.wait_for(300)
             for _ in range(2):
                 (old,) = httpd.supervisors()
@@ -359,7 +359,7 @@ def test_killed_supervisor_under_load(new_httpd):
                 )
                 httpd.settle_log()
                 storm.wait_for(300)
-        storm.judge(httpd)
+        storm.judge()
 
 
 def test_killed_httpd_takes_everything_along(new_httpd):

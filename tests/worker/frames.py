@@ -50,7 +50,9 @@ def request(
     def length(text):
         return struct.pack("<I", ABSENT if text is None else len(text))
 
-    payload = struct.pack("<qqqIHBB", request_time_us, accept_time_us, mtime_us, server_pid, 40000, bits, 0)
+    payload = struct.pack(
+        "<qqqIHBB", request_time_us, accept_time_us, mtime_us, server_pid, 40000, bits, 0
+    )
     payload += struct.pack("<HH", len(headers), len(variables))
     payload += b"".join(map(length, texts)) + struct.pack("<I", len(body))
     payload += b"".join(map(length, site))

@@ -337,7 +337,7 @@ impl Worker {
     pub fn begin(&'static self) {
         if let Err(error) = self.start_threads() {
             fail(
-                Some(&self.channel),
+                Some(self.channel),
                 &format!("no thread can be started: {error}"),
             );
         }
@@ -440,7 +440,7 @@ impl Worker {
             ToWorker::Go => {
                 if let Err(error) = self.go() {
                     fail(
-                        Some(&self.channel),
+                        Some(self.channel),
                         &format!("the listener cannot be used: {error}"),
                     );
                 }

@@ -8,7 +8,6 @@ use core::sync::atomic::Ordering;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::PoisonError;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::connections::Held;
 use super::desk::Desk;
@@ -313,7 +312,7 @@ impl Worker {
         request: &WireRequest<'_>,
         frame: &[u8],
     ) {
-        let now_us = clock_us();
+        let now_us = server::clock_us();
         if self.config.queue_timeout > 0 && request.head.request_time_us > 0 {
             let longest = i64::from(self.config.queue_timeout) * 1_000_000;
             if now_us.saturating_sub(request.head.request_time_us) > longest {
@@ -484,12 +483,6 @@ pub fn go_away(held: Held<'_>) {
         ..Header::new(Kind::GoAway, 0)
     };
     let _ = socket::send(held.fd(), &header.encode());
-}
-
-/// Microseconds since the epoch.
-fn clock_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// What `pthread_create` would take: Rust's own default is smaller, and Python recurses deeply.
