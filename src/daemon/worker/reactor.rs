@@ -106,6 +106,8 @@ impl Worker {
             if count == 1 {
                 return event.u64;
             }
+            // A signal. It may be one that the application handles, on the main thread.
+            super::signal_eventfd(self.control.as_raw_fd());
         }
     }
 
@@ -331,7 +333,7 @@ impl Worker {
                 // The worker may have been told to go on, or to end, before that.
                 match self.state.load(Ordering::Acquire) {
                     0 => self.serve_again(self.waiting.goes_on()),
-                    state if state & DRAINING != 0 => self.refuse_waiting(),
+                    state if state & DRAINING != 0 => self.let_go(),
                     _ => {}
                 }
                 return;
@@ -405,14 +407,7 @@ impl Worker {
             Err(waiting) => self.serve_again(vec![waiting]),
         }
         if self.is_draining() {
-            self.refuse_waiting();
-        }
-    }
-
-    /// The worker ends: what waits is to be sent elsewhere.
-    fn refuse_waiting(&self) {
-        for waiting in self.waiting.clear() {
-            refuse(waiting.held, Refused::Draining);
+            self.let_go();
         }
     }
 
