@@ -226,6 +226,8 @@ codes! {
     WORKER_HEAD_TOO_LARGE = 458;
     /// A request that runs for long, with the stack of its thread.
     WORKER_SLOW_REQUEST = 459;
+    /// A signal handler of the application raised.
+    SIGNAL_HANDLER_RAISED = 460;
 }
 
 #[cfg(test)]

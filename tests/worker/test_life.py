@@ -389,3 +389,25 @@ def test_requests_under_a_drain_are_all_answered_or_refused(start, app):
     assert len(done) > 500
     assert sorted(seen) == done
     assert {what for _, what in outcomes} <= {"done", "refused"}
+
+
+def test_signal_handlers_of_applications(start, app, tmp_path):
+    out = tmp_path / "out"
+    before = f"""
+import signal
+def handler(signum, frame):
+    open({str(out)!r}, "w").write(str(signum))
+    raise ValueError("in a handler")
+signal.signal(signal.SIGUSR2, handler)
+"""
+    script = app(HELLO, before=before)
+    worker = start(restrict_signal="off", **{"import": f":{script}"})
+    worker.process.send_signal(signal.SIGUSR2)
+    deadline = time.monotonic() + 5
+    while "RWSGI0460" not in worker.log and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert out.read_text() == str(int(signal.SIGUSR2))
+    assert worker.get(script).body == b"hello"
+    # Those of the server stay its own unless the application takes them.
+    worker.process.terminate()
+    worker.expect("Drained")

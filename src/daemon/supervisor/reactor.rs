@@ -206,14 +206,14 @@ impl Reactor {
                 worker,
                 slot,
                 role,
-                imports,
+                load,
             } => {
                 let listener = match role {
                     Role::Worker => self.sockets.of_slot(slot),
                     _ => None,
                 };
                 let null = self.null.as_raw_fd();
-                let started = process::start(&self.config, role, imports, listener, null)
+                let started = process::start(&self.config, role, load, listener, null)
                     .and_then(|started| self.adopt(worker, role, started));
                 self.events.push_back(match started {
                     Ok(pid) => Event::Spawned { worker, pid },

@@ -24,6 +24,8 @@ const SITE: usize = 18;
 const ABSENT: u32 = u32::MAX;
 /// So many pairs need no memory of their own.
 const PAIRS: usize = 64;
+/// So many are usual; less memory is prepared for them.
+const FEW: usize = 20;
 
 mod bit {
     pub const HTTPS: u8 = 1;
@@ -210,12 +212,15 @@ pub fn decode<T>(
         name: Text::EMPTY,
         value: Text::EMPTY,
     };
-    let mut inline = [EMPTY; PAIRS];
-    let mut spilled = Vec::new();
-    let pairs = if count <= PAIRS {
+    let (mut few, mut inline, mut spilled);
+    let pairs = if count <= FEW {
+        few = [EMPTY; FEW];
+        &mut few[..count]
+    } else if count <= PAIRS {
+        inline = [EMPTY; PAIRS];
         &mut inline[..count]
     } else {
-        spilled.resize(count, EMPTY);
+        spilled = vec![EMPTY; count];
         &mut spilled[..]
     };
     for pair in pairs.iter_mut() {
@@ -367,7 +372,7 @@ mod tests {
 
     #[test]
     fn requests_survive_the_wire() {
-        for count in [0, 1, 3, PAIRS, PAIRS + 1, 500] {
+        for count in [0, 1, 3, FEW - 2, FEW, PAIRS, PAIRS + 1, 500] {
             let headers: Vec<Pair<'_>> = (0..count).map(|_| pair("Host", "x")).collect();
             let variables = [pair("A", ""), pair("SSL_X", "y")];
             let request = example(&headers, &variables);

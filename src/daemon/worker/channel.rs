@@ -7,6 +7,9 @@ use crate::daemon::control::{FromWorker, LARGEST, ToWorker};
 use crate::daemon::fds;
 use crate::exchange::Level;
 
+/// Seconds that sending may take.
+const LONGEST_SEND: u32 = 10;
+
 /// The worker's end. Packets are atomic, so any thread may send.
 pub struct Channel {
     fd: i32,
@@ -41,6 +44,8 @@ impl Channel {
 
     /// The channel at its usual descriptor.
     pub fn usual(level: u32) -> Channel {
+        // A supervisor that hangs must not make requests hang.
+        super::socket::set_send_timeout(fds::CONTROL, LONGEST_SEND);
         Channel::new(fds::CONTROL, level)
     }
 
@@ -51,6 +56,7 @@ impl Channel {
 
     /// This process has been forked, and the channel is its own now.
     pub fn adopt(&self) {
+        super::socket::set_send_timeout(self.fd, LONGEST_SEND);
         self.owner.store(std::process::id(), Ordering::Relaxed);
     }
 

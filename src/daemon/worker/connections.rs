@@ -295,6 +295,12 @@ impl<'c> Held<'c> {
     }
 }
 
+impl core::fmt::Debug for Held<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "connection {}.{}", self.index, self.generation)
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let connection = self.connection();
@@ -349,7 +355,7 @@ mod tests {
         let token = connections.open(fd).unwrap();
         let held = connections.take(token).unwrap();
         assert!(connections.take(token).is_none());
-        let held = held.give_back().err().expect("the event is remembered");
+        let held = held.give_back().expect_err("the event is remembered");
         assert!(held.give_back().is_ok());
         assert!(connections.take(token).is_some());
     }
@@ -395,7 +401,7 @@ mod tests {
         let token = connections.open(fd).unwrap();
         let held = connections.take(token).unwrap();
         assert!(connections.take(token).is_none());
-        let held = held.give_back_pinned().err().expect("still held");
+        let held = held.give_back_pinned().map(drop).expect_err("still held");
         let mut again = 0;
         held.hand_over(|_| again += 1);
         assert_eq!(again, 1);

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use pyo3::ffi;
+
 use super::attendant::{self, Wish};
 use super::channel::{Channel, Received};
 use super::{Worker, drain_eventfd, imports, signals, template, title};
@@ -18,6 +20,7 @@ use crate::exchange::abi::HashSeed;
 use crate::messages;
 use crate::python::attach;
 use crate::python::exceptions;
+use crate::python::raise::Raised;
 use crate::python::runtime::{self, Changed, Options, Replacement, Runtime, Services};
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
@@ -337,7 +340,7 @@ impl Worker {
     pub fn begin(&'static self) {
         if let Err(error) = self.start_threads() {
             fail(
-                Some(&self.channel),
+                Some(self.channel),
                 &format!("no thread can be started: {error}"),
             );
         }
@@ -375,6 +378,9 @@ impl Worker {
             if ready == 0 && again {
                 self.try_to_accept_again();
             }
+            if !self.config.restrict_signal {
+                run_signal_handlers();
+            }
             if ready <= 0 {
                 continue;
             }
@@ -382,8 +388,8 @@ impl Worker {
                 drain_eventfd(self.control.as_raw_fd());
                 self.on_signals(signals::take());
                 if self.is_draining() {
-                    // A thread has ended: it may have left its connection idle.
-                    self.close_idle();
+                    // A thread has ended: it may have left something behind.
+                    self.let_go();
                 }
             }
             if waits[1].revents != 0 {
@@ -440,7 +446,7 @@ impl Worker {
             ToWorker::Go => {
                 if let Err(error) = self.go() {
                     fail(
-                        Some(&self.channel),
+                        Some(self.channel),
                         &format!("the listener cannot be used: {error}"),
                     );
                 }
@@ -470,7 +476,7 @@ impl Worker {
 
     /// All requests have been answered: says so, runs exit handlers, ends the process.
     pub fn end(&'static self) -> ! {
-        self.close_idle();
+        self.let_go();
         ENDING.store(true, Ordering::Relaxed);
         self.channel.tell(&FromWorker::Drained);
         let deadline = match self.config.shutdown_timeout {
@@ -479,6 +485,22 @@ impl Worker {
         };
         runtime::stop(deadline);
         exit(0)
+    }
+}
+
+/// Runs the signal handlers of applications that may have some: Python does so on its main thread
+/// only, which is this one.
+fn run_signal_handlers() {
+    let Some(main) = runtime::runtime().and_then(|runtime| runtime.interpreters().pop()) else {
+        return;
+    };
+    let guard = attach::attach(main);
+    // SAFETY: attached to the main interpreter.
+    if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+        let exception = Raised.take(guard.token());
+        let what = "a signal handler raised, which changes nothing";
+        let code = messages::SIGNAL_HANDLER_RAISED;
+        exceptions::log_for_process(guard.token(), code, what, &exception);
     }
 }
 

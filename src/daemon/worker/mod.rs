@@ -55,6 +55,7 @@ use crate::daemon::board::Board;
 use crate::daemon::control::{FromWorker, Reason};
 use crate::daemon::fds;
 use crate::daemon::group::GroupConfig;
+use crate::daemon::wire::Refused;
 
 /// What epoll reports for the listener; no connection has such a token.
 const LISTENER: u64 = u64::MAX;
@@ -263,19 +264,19 @@ impl Worker {
         // Others have it, too: connections that come from now on are theirs. (It is not in the set
         // if the worker has never been told to go.)
         let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, fds::LISTENER, 0, 0);
+        self.let_go();
+    }
+
+    /// While draining: refuses the requests that wait, and closes the connections that are idle.
+    pub fn let_go(&self) {
         let jobs = core::mem::take(&mut *self.jobs.lock().unwrap_or_else(PoisonError::into_inner));
         let waiting = jobs.into_iter().filter_map(|job| match job {
             Job::Serve(waiting) => Some(waiting),
             Job::Event(_) => None,
         });
         for waiting in waiting.chain(self.waiting.clear()) {
-            reactor::refuse(waiting.held, crate::daemon::wire::Refused::Draining);
+            reactor::refuse(waiting.held, Refused::Draining);
         }
-        self.close_idle();
-    }
-
-    /// Closes the connections that are idle.
-    pub fn close_idle(&self) {
         self.connections.take_idle(reactor::go_away);
     }
 }

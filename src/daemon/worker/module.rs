@@ -14,7 +14,10 @@ static METHODS: Methods<3> = Methods([
     slots::end(),
 ]);
 
-/// The module's initialisation, called by the import system.
+/// The module's initialisation.
+///
+/// # Safety
+/// Called by the import system, attached to the main interpreter.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__rwsgi() -> *mut ffi::PyObject {
     struct Definition(core::cell::UnsafeCell<ffi::PyModuleDef>);

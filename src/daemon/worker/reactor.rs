@@ -8,7 +8,6 @@ use core::sync::atomic::Ordering;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::PoisonError;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::connections::Held;
 use super::desk::Desk;
@@ -107,6 +106,8 @@ impl Worker {
             if count == 1 {
                 return event.u64;
             }
+            // A signal. It may be one that the application handles, on the main thread.
+            super::signal_eventfd(self.control.as_raw_fd());
         }
     }
 
@@ -313,7 +314,7 @@ impl Worker {
         request: &WireRequest<'_>,
         frame: &[u8],
     ) {
-        let now_us = clock_us();
+        let now_us = server::clock_us();
         if self.config.queue_timeout > 0 && request.head.request_time_us > 0 {
             let longest = i64::from(self.config.queue_timeout) * 1_000_000;
             if now_us.saturating_sub(request.head.request_time_us) > longest {
@@ -332,7 +333,7 @@ impl Worker {
                 // The worker may have been told to go on, or to end, before that.
                 match self.state.load(Ordering::Acquire) {
                     0 => self.serve_again(self.waiting.goes_on()),
-                    state if state & DRAINING != 0 => self.refuse_waiting(),
+                    state if state & DRAINING != 0 => self.let_go(),
                     _ => {}
                 }
                 return;
@@ -406,14 +407,7 @@ impl Worker {
             Err(waiting) => self.serve_again(vec![waiting]),
         }
         if self.is_draining() {
-            self.refuse_waiting();
-        }
-    }
-
-    /// The worker ends: what waits is to be sent elsewhere.
-    fn refuse_waiting(&self) {
-        for waiting in self.waiting.clear() {
-            refuse(waiting.held, Refused::Draining);
+            self.let_go();
         }
     }
 
@@ -484,12 +478,6 @@ pub fn go_away(held: Held<'_>) {
         ..Header::new(Kind::GoAway, 0)
     };
     let _ = socket::send(held.fd(), &header.encode());
-}
-
-/// Microseconds since the epoch.
-fn clock_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// What `pthread_create` would take: Rust's own default is smaller, and Python recurses deeply.

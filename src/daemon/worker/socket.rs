@@ -241,21 +241,29 @@ pub fn peer_uid(fd: i32) -> io::Result<u32> {
 
 /// Sets how long one read or write may take; 0: for ever.
 pub fn set_timeout(fd: i32, seconds: u32) {
+    set_time(fd, libc::SO_RCVTIMEO, seconds);
+    set_send_timeout(fd, seconds);
+}
+
+/// Sets how long one write may take; 0: for ever.
+pub fn set_send_timeout(fd: i32, seconds: u32) {
+    set_time(fd, libc::SO_SNDTIMEO, seconds);
+}
+
+fn set_time(fd: i32, option: i32, seconds: u32) {
     let time = libc::timeval {
         tv_sec: seconds.into(),
         tv_usec: 0,
     };
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        // SAFETY: plain data of the size given. It cannot fail for a socket.
-        unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                option,
-                (&raw const time).cast(),
-                size_of::<libc::timeval>() as libc::socklen_t,
-            );
-        }
+    // SAFETY: plain data of the size given. It cannot fail for a socket.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            option,
+            (&raw const time).cast(),
+            size_of::<libc::timeval>() as libc::socklen_t,
+        );
     }
 }
 

@@ -190,9 +190,14 @@ fn receive(fd: i32) -> io::Result<(Option<ToWorker>, Option<Descriptors>)> {
 
 /// Forks a worker; true in the worker, whose descriptors are in place then.
 fn is_forked(main: &'static Interpreter, channel: &Channel, descriptors: Descriptors) -> bool {
-    let Ok((parent_gone, gone)) = io::pipe() else {
-        complain(channel, "there is no pipe for a fork");
-        return false;
+    let mut pipe = [-1; 2];
+    // SAFETY: two descriptors are filled in, which are ours.
+    let (parent_gone, gone) = unsafe {
+        if libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+            fork_failed(channel, &io::Error::last_os_error());
+            return false;
+        }
+        (OwnedFd::from_raw_fd(pipe[0]), OwnedFd::from_raw_fd(pipe[1]))
     };
     let guard = attach::attach(main);
     // SAFETY: attached; what CPython demands around a fork. The process has one thread, apart from
@@ -207,7 +212,7 @@ fn is_forked(main: &'static Interpreter, channel: &Channel, descriptors: Descrip
             0 => {
                 drop(gone);
                 in_child(main, guard);
-                wait_for_new_parent(parent_gone);
+                wait_for_new_parent(&parent_gone);
                 put_in_place(descriptors);
                 return true;
             }
@@ -224,15 +229,19 @@ fn is_forked(main: &'static Interpreter, channel: &Channel, descriptors: Descrip
         unsafe { libc::waitpid(child, &mut status, 0) };
     }
     if child < 0 || status != 0 {
-        let line = format!(
-            "{}a worker could not be forked: {error}",
-            messages::WORKER_START_FAILED
-        );
-        channel.log(Level::Error, line.as_bytes());
+        fork_failed(channel, &error);
     }
     // The process between is gone: closing this tells the worker.
     drop((gone, parent_gone));
     false
+}
+
+fn fork_failed(channel: &Channel, error: &io::Error) {
+    let line = format!(
+        "{}a worker could not be forked: {error}",
+        messages::WORKER_START_FAILED
+    );
+    channel.log(Level::Error, line.as_bytes());
 }
 
 fn in_child(main: &'static Interpreter, guard: AttachGuard) {
@@ -246,12 +255,14 @@ fn in_child(main: &'static Interpreter, guard: AttachGuard) {
 
 /// Asks for SIGTERM when the parent dies, once that is the supervisor: the process between dies at
 /// once.
-fn wait_for_new_parent(mut parent_gone: io::PipeReader) {
-    let mut end = [0];
+fn wait_for_new_parent(parent_gone: &OwnedFd) {
+    let mut end = [0_u8];
     // The template closes its end after it has waited for the process between; nothing is written.
-    let _ = io::Read::read(&mut parent_gone, &mut end);
-    // SAFETY: no pointers.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) };
+    // SAFETY: room for one byte; no pointers in the second call.
+    unsafe {
+        libc::read(parent_gone.as_raw_fd(), end.as_mut_ptr().cast(), 1);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0);
+    }
 }
 
 fn put_in_place(descriptors: Descriptors) {

@@ -118,6 +118,10 @@ impl Machine {
             };
             self.died(id, &death);
         } else if worker.kill_at.is_none() && worker.role != Role::Service {
+            if worker.role == Role::Template {
+                let since = worker.serving_since;
+                self.template_lost(id, since);
+            }
             self.kill_after(id, self.exit_ms());
         }
     }

@@ -57,6 +57,37 @@ pub enum Role {
     Template,
 }
 
+/// What a process loads before it is ready, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// What does not load is logged and left to the first request.
+    pub imports: Vec<Script>,
+    /// What does not load makes the process fail: another one goes on with the old code.
+    pub required: Vec<Script>,
+}
+
+impl Load {
+    /// `configured` scripts, and those that a predecessor has `loaded`. These are required only if
+    /// it `goes_on` should they fail.
+    fn new(configured: &[Script], loaded: &[Script], goes_on: bool) -> Load {
+        let without = |scripts: &[Script], others: &[Script]| -> Vec<Script> {
+            let is_new = |script: &&Script| !others.contains(script);
+            scripts.iter().filter(is_new).cloned().collect()
+        };
+        if goes_on {
+            Load {
+                imports: without(configured, loaded),
+                required: loaded.to_vec(),
+            }
+        } else {
+            Load {
+                imports: [configured, &without(loaded, configured)].concat(),
+                required: Vec::new(),
+            }
+        }
+    }
+}
+
 /// What has happened.
 #[derive(Debug)]
 pub enum Event {
@@ -142,8 +173,8 @@ pub enum Action {
         slot: usize,
         /// What it is.
         role: Role,
-        /// What it shall load before it is ready.
-        imports: Vec<Script>,
+        /// What it shall load before it is ready, and not without.
+        load: Load,
     },
     /// Tell a template to fork a worker.
     Fork {
@@ -217,7 +248,7 @@ struct Worker {
     paused: bool,
     /// It has reached `maximum-requests`: its successor need not be held back.
     at_limit: bool,
-    /// What it has loaded, in order.
+    /// What it has said that it has loaded, in order.
     scripts: Vec<Script>,
     /// Its requests that have run for too long.
     overdue: Vec<limits::Overdue>,
@@ -308,9 +339,9 @@ impl Machine {
     fn said(&mut self, id: WorkerId, message: FromWorker) {
         match message {
             FromWorker::Ready { pid } => self.ready(id, pid),
-            FromWorker::Failed { script, text } => {
+            FromWorker::Failed { text, .. } => {
                 let text = String::from_utf8_lossy(&text).into_owned();
-                self.failed(id, script, &text);
+                self.failed(id, &text);
             }
             FromWorker::Loaded { script } => self.loaded(id, script),
             FromWorker::Stale { script, mtime_us } => self.stale(id, script, mtime_us),
