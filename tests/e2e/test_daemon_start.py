@@ -248,6 +248,8 @@ def test_a_dead_supervisor_is_started_again(new_httpd):
         httpd.allow_log(r"RWSGI04\d\d: |RWSGI030\d: ")
         for told in ("is started again$", "begins in 1 s", "begins in 2 s"):
             httpd.expect_log(f"RWSGI0335: .*'tests'.*signal 9.*{told}")
+            # One that dies sooner than it was told to begin is not started again at once.
+            httpd.wait_until(httpd.workers, "no worker")
             old = httpd.supervisors()
             os.kill(old[0], signal.SIGKILL)
             httpd.wait_until(
@@ -256,6 +258,81 @@ def test_a_dead_supervisor_is_started_again(new_httpd):
             )
         assert httpd.get("/app/pid")
         assert sorted((httpd.root / "run").glob("*.sock")) == sockets
+
+
+def test_a_supervisor_that_ends_by_request_is_no_error(new_httpd):
+    with new_httpd(mode="daemon") as httpd:
+        applications(httpd, app="daemon.wsgi")
+        httpd.start()
+        httpd.get("/app/pid")
+        old = httpd.supervisors()
+        os.kill(old[0], signal.SIGTERM)
+        httpd.wait_until(
+            lambda: httpd.supervisors() and httpd.supervisors() != old, "no new supervisor"
+        )
+        httpd.get("/app/pid")
+        httpd.log.wait_for(f"pid {old[0]}.* ended with exit code 0; it is started again")
+
+
+def test_a_supervisor_that_never_begins(new_httpd):
+    """No storm of processes; told a few times; it heals."""
+    with new_httpd(mode="daemon", module_under_test=False) as httpd:
+        modules = httpd.root / "modules"
+        shutil.copytree(paths.MODULE_DIR / "rwsgi", modules / "rwsgi")
+        shutil.copy(paths.MODULE_DIR / "mod_rwsgi.so", modules)
+        program = modules / "rwsgi" / "rwsgi-daemon"
+        good = program.read_bytes()
+        program.write_bytes(Path("/bin/false").read_bytes())
+        applications(httpd, app="daemon.wsgi")
+        httpd.config.added.insert(0, f'LoadModule rwsgi_module "{modules}/mod_rwsgi.so"')
+        told = httpd.expect_log("RWSGI0335: .* signal 1;", count=None)
+        httpd.start()
+        httpd.log.wait_for("is started again in some seconds")
+        # The file that was opened at the start, and nothing runs it now.
+        program.write_bytes(good)
+        httpd.wait_until(lambda: httpd.workers(), "it does not heal", timeout=30)
+        httpd.get("/app/pid")
+        assert len(told.lines) <= 4
+
+
+def test_nothing_is_left_open_by_restarts(new_httpd):
+    """Descriptors of httpd's parent, supervisors, sockets."""
+    with new_httpd(mode="daemon", daemon="processes=2") as httpd:
+        applications(httpd, app="daemon.wsgi")
+        httpd.start()
+
+        def quiet():
+            return len(httpd.supervisors()) == 1 and len(httpd.workers()) == 2
+
+        def opened():
+            return len(os.listdir(f"/proc/{httpd.process.pid}/fd"))
+
+        httpd.get("/app/pid")
+        before = opened()
+        for _ in range(5):
+            httpd.graceful()
+            httpd.get("/app/pid")
+            httpd.wait_until(quiet, "an old generation stays")
+            httpd.wait_until(lambda: opened() <= before, "descriptors stay open")
+
+
+def test_a_wrong_configuration_at_a_restart_ends_everything(new_httpd):
+    """httpd ends by itself then, and leaves no process and no socket."""
+    with new_httpd(mode="daemon") as httpd:
+        applications(httpd, app="daemon.wsgi")
+        httpd.start()
+        httpd.get("/app/pid")
+        httpd.add("WSGIDaemonProcess broken threads=many")
+        httpd.rewrite_config()
+        parent = httpd.process
+        parent.send_signal(signal.SIGUSR1)
+        parent.wait(20)
+        httpd.process = None
+        httpd.wait_until(lambda: not httpd._await_none_left(parent.pid), "processes stay")
+        assert not list((httpd.root / "run").glob("*.sock"))
+        (httpd.root / "logs" / "stderr").unlink()
+        httpd.log.read()
+        httpd.log.problems.clear()
 
 
 def test_a_supervisor_that_hangs_is_killed_at_the_end(new_httpd):
