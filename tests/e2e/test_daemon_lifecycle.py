@@ -989,13 +989,13 @@ def test_error_override(new_httpd):
     text = """
         <Location /app/failing>
             WSGIErrorOverride On
-            ErrorDocument 503 /answer/hello
+            ErrorDocument 503 "Ours instead"
         </Location>
     """
     with group(new_httpd, text=text) as httpd:
         response = httpd.request("/app/failing")
         assert response.status == 503
-        assert response.body == b"Hello, world\n"
+        assert response.body == b"Ours instead"
         # Without it the application's own answer stands.
     with group(new_httpd) as httpd:
         response = httpd.request("/app/failing")
