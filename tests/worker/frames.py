@@ -50,7 +50,9 @@ def request(
     def length(text):
         return struct.pack("<I", ABSENT if text is None else len(text))
 
-    payload = struct.pack("<qqqIHBB", request_time_us, accept_time_us, mtime_us, server_pid, 40000, bits, 0)
+    payload = struct.pack(
+        "<qqqIHBB", request_time_us, accept_time_us, mtime_us, server_pid, 40000, bits, 0
+    )
     payload += struct.pack("<HH", len(headers), len(variables))
     payload += b"".join(map(length, texts)) + struct.pack("<I", len(body))
     payload += b"".join(map(length, site))
@@ -145,7 +147,7 @@ class Client:
         return Frame(kind, flags, aux, payload, descriptors)
 
     def answer(self, body=None):
-        """Reads to the end of the reply; `body(wanted, limit)` gives the frames that answer READ."""
+        """Reads to the end of the reply; `body(wanted, limit)` gives what answers a READ."""
         answer = Answer()
         while True:
             try:

@@ -54,7 +54,9 @@ def test_a_body_that_has_to_be_asked_for(start, app):
 
 
 def test_large_uploads_take_few_round_trips(start, app):
-    script = app('start_response("200 OK", [])\nreturn [str(len(environ["wsgi.input"].read())).encode()]')
+    script = app(
+        'start_response("200 OK", [])\nreturn [str(len(environ["wsgi.input"].read())).encode()]'
+    )
     left = 10 << 20
     grants = 0
 
@@ -64,9 +66,7 @@ def test_large_uploads_take_few_round_trips(start, app):
         count = min(left, limit)
         left -= count
         assert wanted <= limit
-        return frames.frame(
-            frames.BODY, bytes(count), frames.GRANT_DONE if left else frames.END
-        )
+        return frames.frame(frames.BODY, bytes(count), frames.GRANT_DONE if left else frames.END)
 
     answer = start().get(script, method="POST", complete=False, answer_reads=more)
     assert answer.body == str(10 << 20).encode()
@@ -90,9 +90,7 @@ return [str(count).encode()]
         grants += 1
         count = min(left, limit)
         left -= count
-        return frames.frame(
-            frames.BODY, bytes(count), frames.GRANT_DONE if left else frames.END
-        )
+        return frames.frame(frames.BODY, bytes(count), frames.GRANT_DONE if left else frames.END)
 
     answer = start().get(script, method="POST", complete=False, answer_reads=more)
     assert answer.body == str(1 << 20).encode()
