@@ -98,6 +98,7 @@ e2e: ## Run the end-to-end tests only: make e2e PYTEST="-k django"
 	@$(READABLE) e2e-here
 .PHONY: e2e-here
 e2e-here: build venv
+	@$(TOOLS)/several.sh
 	@$(VENV)/bin/pytest tests/e2e $(PYTEST)
 
 .PHONY: test-matrix

@@ -53,7 +53,7 @@ def _ratio(row: dict, key: str, system: str, base: str) -> float | None:
 
 
 # What the others are compared with, where it was measured.
-BASES = {"c": "x C", "mod_wsgi": "x mod_wsgi", "mod_wsgi-daemon": "x its daemon"}
+BASES = {"c": "x C", "mod_wsgi": "x mod_wsgi", "mod_wsgi-daemon": "x mod_wsgi daemon"}
 
 
 def _bases(results: dict) -> dict[str, str]:

@@ -74,7 +74,7 @@ def test_python_without_a_gateway(new_httpd):
 @ROOT
 def test_unreadable_script(new_httpd):
     """500 and a message; readable again, it serves without a restart."""
-    with new_httpd(mode="daemon", daemon="user=nobody group=nogroup") as httpd:
+    with new_httpd(mode="daemon", daemon="user=nobody group=nogroup home=/") as httpd:
         applications(httpd, app="daemon.wsgi")
         httpd.start()
         script = httpd.apps / "daemon.wsgi"

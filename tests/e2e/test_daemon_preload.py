@@ -34,9 +34,9 @@ def memory_of_django(new_httpd, preload):
                 application-group=%{{GLOBAL}}
         """)
         httpd.start()
-        with Storm(httpd.port, target="/?{}", connections=16) as storm:
+        with Storm(httpd, target="/?{}", connections=16) as storm:
             storm.wait_for(1200)
-        storm.judge(httpd)
+        storm.judge()
         pids = workers_of(httpd)
         (supervisor,) = httpd.supervisors()
         assert processes.proportional_kib(supervisor) < SUPERVISOR_KIB
@@ -132,7 +132,7 @@ def test_killed_worker_is_forked_anew(site):
 
 def test_touch_makes_a_new_template(site):
     before = facts_of_all(site)
-    with Storm(site.port, connections=16) as storm:
+    with Storm(site, connections=16) as storm:
         storm.wait_for(100)
         site.write("site/app.wsgi", APP.format(version=2), age=500)
         assert site.json("/x")["version"] == 2
@@ -140,7 +140,7 @@ def test_touch_makes_a_new_template(site):
             lambda: storm.answers[-1].body.count(b'"version": 2'), "the new code does not come"
         )
         storm.wait_for(200)
-    storm.judge(site)
+    storm.judge()
     after = facts_of_all(site)
     assert {each["version"] for each in after} == {2}
     assert not {each["loaded_by"] for each in after} & {each["loaded_by"] for each in before}
@@ -149,7 +149,7 @@ def test_touch_makes_a_new_template(site):
 
 def test_broken_code_keeps_the_old(site):
     facts_of_all(site)
-    with Storm(site.port, connections=8) as storm:
+    with Storm(site, connections=8) as storm:
         storm.wait_for(50)
         site.expect_log("RWSGI0409: ")
         site.write("site/app.wsgi", "def broken(:\n", age=400)
@@ -159,7 +159,7 @@ def test_broken_code_keeps_the_old(site):
         site.wait_until(
             lambda: storm.answers[-1].body.count(b'"version": 3'), "the repair is not picked up"
         )
-    storm.judge(site)
+    storm.judge()
 
 
 def test_killed_template(site):
@@ -169,12 +169,12 @@ def test_killed_template(site):
     assert template == before[0]["loaded_by"]
     site.expect_log("RWSGI0417: .*SIGKILL")
     os.kill(template, signal.SIGKILL)
-    with Storm(site.port, connections=8) as storm:
+    with Storm(site, connections=8) as storm:
         storm.wait_for(200)
         os.kill(before[0]["pid"], signal.SIGTERM)
         site.wait_until(lambda: before[0]["pid"] not in site.workers())
         storm.wait_for(200)
-    storm.judge(site)
+    storm.judge()
     assert len(facts_of_all(site)) == 2
 
 

@@ -1,7 +1,7 @@
 """Several Python versions in one httpd: each group runs the application's own interpreter.
 
-The gateways are those of ``build/rwsgi``, ``build/several`` and ``build/matrix``, which `make test`
-and ``make gateway PYTHON=…`` build; versions without one are left out.
+The gateways are those of ``build/rwsgi`` and of ``build/several``, which ``make test`` and
+``make e2e`` build (``tests/tools/several.sh``); versions without one are left out.
 """
 
 from __future__ import annotations
@@ -24,12 +24,7 @@ BUILD = paths.REPOSITORY / "build"
 def records():
     """By version: the gateway's files and its record, the default one first."""
     found = {}
-    directories = [
-        paths.MODULE_DIR / "rwsgi",
-        BUILD / "several/rwsgi",
-        *sorted(BUILD.glob("matrix/*/rwsgi")),
-    ]
-    for directory in directories:
+    for directory in (paths.MODULE_DIR / "rwsgi", BUILD / "several/rwsgi"):
         for conf in sorted(directory.glob("_rwsgi.*.conf")):
             pairs = (line.partition("=") for line in conf.read_text().splitlines())
             record = {name.strip(): value.strip() for name, _, value in pairs}
@@ -51,15 +46,18 @@ def _usable(record):
 
 
 def _environment(record):
-    """A copied interpreter finds its library only so (tests/tools/copy_python.sh)."""
-    return {"LD_LIBRARY_PATH": os.path.dirname(record["libpython"]), "PATH": "/usr/bin:/bin"}
+    """Where an interpreter's library is, if the system's linker does not know."""
+    return {
+        "LD_LIBRARY_PATH": os.path.dirname(record["libpython"]),
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    }
 
 
 @pytest.fixture(scope="module")
 def pythons():
     found = records()
     if len(found) < 2:
-        pytest.skip("there is one Python only; make test-matrix PYTHONS=... builds for more")
+        pytest.skip("gateways for one Python only: tests/tools/several.sh finds no other")
     return found
 
 
@@ -146,7 +144,7 @@ def test_each_group_has_its_own_version(server, pythons):
 
 
 def test_they_serve_at_once(server, pythons):
-    storms = [Storm(server.port, target=f"/{version}?{{}}", connections=8) for version in pythons]
+    storms = [Storm(server, target=f"/{version}?{{}}", connections=8) for version in pythons]
     for storm in storms:
         storm.__enter__()
     try:
@@ -156,7 +154,7 @@ def test_they_serve_at_once(server, pythons):
         for storm in storms:
             storm.__exit__(None, None, None)
     for storm, version in zip(storms, pythons):
-        storm.judge(server)
+        storm.judge()
         seen = {tuple(json.loads(answer.body)["version"][:2]) for answer in storm.answers}
         assert seen == {tuple(map(int, version.split(".")))}
 

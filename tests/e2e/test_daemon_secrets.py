@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server(new_httpd):
-    options = "user=nobody group=nogroup threads=4"
+    options = "user=nobody group=nogroup home=/ threads=4"
     with new_httpd(mode="daemon", threads=8, daemon=options, tls=True) as httpd:
         applications(httpd, app="daemon.wsgi", answer="response.wsgi")
         httpd.add(f"""

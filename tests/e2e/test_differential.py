@@ -284,7 +284,9 @@ def test_same_failure(server, name, protocol):
 def comparable(message):
     """Without addresses, and without where it ran: the first group of each process is in its main
     interpreter."""
-    where = r"(main interpreter, group|sub-interpreter) '[^']*', (embedded mode|process group '\w+')"
+    where = (
+        r"(main interpreter, group|sub-interpreter) '[^']*', (embedded mode|process group '\w+')"
+    )
     return re.sub(rf"0x[0-9a-f]+|{where}", "", message)
 
 

@@ -246,6 +246,7 @@ def test_service_scripts(group):
     worker = one.worker()
     assert worker.introduction["imports"] == ["group:/srv/service.py"]
     assert worker.introduction["listening"] is None
+    worker.serves()
     worker.exits()
     worker = one.worker()
     one.signal(signal.SIGUSR1)

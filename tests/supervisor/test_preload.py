@@ -64,7 +64,7 @@ def test_new_code_needs_a_new_template(group):
     new.send(control.stale(APP, 5))
     second = one.worker()
     assert second.kind == "template"
-    assert second.introduction["imports"] == ["group:/srv/app.wsgi"]
+    assert second.introduction["required"] == ["group:/srv/app.wsgi"]
     second.ready()
     template.told("drain")
     template.exits()
@@ -106,13 +106,12 @@ def test_a_forked_worker_that_dies_before_it_is_ready(group):
     assert len(one.lines(406)) == 1
 
 
-def test_a_first_template_that_fails_is_tried_without_the_script(group):
+def test_a_first_template_that_fails_is_tried_again(group):
     one = group(preload="on", **{"import": "group:/srv/app.wsgi"})
     template = one.worker()
-    template.send(control.failed("Traceback", APP))
+    template.send(control.failed("no"))
     template.exits(1)
     template = one.worker()
-    assert template.introduction["imports"] == []
     template.ready()
     one.worker().serves()
     assert len(one.lines(416)) == 1

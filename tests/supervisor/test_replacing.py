@@ -49,12 +49,17 @@ def test_a_replacement_loads_what_its_predecessor_had(group):
     old.send(control.loaded(OTHER))
     old.send(control.retire("graceful_signal"))
     new = one.worker()
-    assert new.introduction["imports"] == [CONFIGURED, "group:/srv/other.wsgi"]
+    assert new.introduction["imports"] == []
+    assert new.introduction["required"] == [CONFIGURED, "group:/srv/other.wsgi"]
+    new.send(control.loaded(APP))
+    new.send(control.loaded(OTHER))
     new.serves()
     old.drains("graceful_signal")
-    # And so does one after a death.
+    # And so does one after a death, but nothing is required: nobody could go on with the old code.
     new.kill()
-    assert one.worker().introduction["imports"] == [CONFIGURED, "group:/srv/other.wsgi"]
+    new = one.worker()
+    assert new.introduction["imports"] == [CONFIGURED, "group:/srv/other.wsgi"]
+    assert new.introduction["required"] == []
 
 
 def test_maximum_requests(group):
@@ -98,7 +103,8 @@ def test_a_paused_worker_goes_on_when_its_replacement_fails(group):
     new.serves()
     old.drains("maximum_requests")
     ((level, _, text),) = one.lines(409)
-    assert level == "error" and "maximum_requests" in text and "Traceback" in text
+    assert level == "error" and "maximum_requests" in text
+    assert "  broken" in [line[2] for line in one.lines()]
 
 
 def test_a_changed_script_replaces_the_workers_that_have_it(group):
@@ -190,22 +196,28 @@ def test_a_replacement_that_dies_leaves_the_old_worker(group):
     old.drains("graceful_signal")
 
 
-def test_without_an_old_worker_a_broken_script_is_left_to_its_requests(group):
+def test_what_did_not_load_is_not_required(group):
     one = group(**{"import": [CONFIGURED, "group:/srv/other.wsgi"]})
     worker = one.worker()
-    assert len(worker.introduction["imports"]) == 2
-    worker.send(control.failed("Traceback\nSyntaxError: broken", APP))
-    worker.exits(1)
-    worker = one.worker()
-    assert worker.introduction["imports"] == ["group:/srv/other.wsgi"]
+    # The first one did not, which the worker has logged.
+    worker.send(control.loaded(OTHER))
     worker.serves()
-    assert len(one.lines(405)) == 1
-    assert one.lines(406) == []
-    # Once a request has loaded it, successors load it again.
-    worker.send(control.loaded(APP))
     worker.send(control.retire("graceful_signal"))
     new = one.worker()
-    assert set(new.introduction["imports"]) == {CONFIGURED, "group:/srv/other.wsgi"}
+    assert new.introduction["imports"] == [CONFIGURED]
+    assert new.introduction["required"] == ["group:/srv/other.wsgi"]
+
+
+def test_a_worker_that_cannot_begin_is_tried_again(group):
+    one = group()
+    for _ in range(3):
+        worker = one.worker()
+        worker.send(control.failed("RWSGI0450: this is why"))
+        worker.exits(1)
+    one.worker().serves()
+    ((_, _, text),) = one.lines(405)
+    assert "RWSGI0450: this is why" in text
+    assert one.lines(406) == []
 
 
 def test_restart_interval(group):

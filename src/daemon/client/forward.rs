@@ -49,7 +49,7 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
         let end = match sent {
             Ok(()) => pump.run(),
             Err(SendError::Timeout) => pump.lost(Event::SendTimeout),
-            Err(SendError::Gone) => pump.lost(Event::SendFailed),
+            Err(SendError::Gone) => pump.not_sent(),
         };
         let (event, answered) = match end {
             End::Outcome(outcome) => return outcome,

@@ -98,6 +98,12 @@ impl Pools {
         self.slots[slot].idle().len()
     }
 
+    /// Whether `slot` has failed, at whatever time.
+    #[cfg(test)]
+    pub fn is_suspect(&self, slot: usize) -> bool {
+        self.slots[slot].suspect_until.load(Ordering::Relaxed) != 0
+    }
+
     fn now(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }

@@ -84,6 +84,19 @@ impl<'a, F: Front> Pump<'a, F> {
         }
     }
 
+    /// The request could not be sent: the worker has gone, with or without saying so before.
+    #[cold]
+    pub fn not_sent(&mut self) -> End {
+        self.buffers.incoming.make_room();
+        if let Received::Bytes(_) = self.receive(libc::MSG_DONTWAIT)
+            && let Ok(Step::Frame { header, .. }) = self.buffers.incoming.step()
+            && header.kind == Kind::GoAway
+        {
+            return self.lost(Event::GoAway);
+        }
+        self.lost(Event::SendFailed)
+    }
+
     /// Passes the answer on, to its end.
     pub fn run(&mut self) -> End {
         loop {
@@ -204,8 +217,12 @@ impl<'a, F: Front> Pump<'a, F> {
         if let Some(allowed) = &mut self.allowed {
             // What is beyond Content-Length would be read as the next response.
             let most = usize::try_from(*allowed).unwrap_or(usize::MAX);
+            let surplus = bytes.len() > most;
             bytes.end = bytes.end.min(bytes.start.saturating_add(most));
             *allowed -= bytes.len() as u64;
+            if surplus {
+                return Err(self.surplus(bytes));
+            }
         }
         if !bytes.is_empty() {
             self.buffers.pieces.push(bytes);
@@ -220,6 +237,18 @@ impl<'a, F: Front> Pump<'a, F> {
         Ok(())
     }
 
+    /// The response is longer than it had announced: what was announced is all of it, and such a
+    /// worker is not listened to any longer.
+    #[cold]
+    fn surplus(&mut self, last: Range<usize>) -> End {
+        self.lease = None;
+        self.buffers.pieces.push(last);
+        match self.pass_all(Send::End) {
+            Ok(()) => End::Outcome(outcome::DONE),
+            Err(end) => end,
+        }
+    }
+
     /// The frame that ends the response has come.
     #[inline]
     fn end(&mut self, header: Header) -> End {
@@ -227,6 +256,13 @@ impl<'a, F: Front> Pump<'a, F> {
         let missing = self.allowed.unwrap_or(0);
         if header.has(flag::BAD) || (missing > 0 && !self.bodyless) {
             return self.cut(header, missing);
+        }
+        if self.output.flush && !self.front.has_sent() {
+            // The application wanted its beginning sent before its end was known: a length that
+            // depends on how fast the frames came would be of no use to anybody.
+            if let Err(end) = self.pass_all(Send::Keep) {
+                return end;
+            }
         }
         match self.pass_all(Send::End) {
             Ok(()) => End::Outcome(outcome::DONE),

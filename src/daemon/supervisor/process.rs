@@ -4,10 +4,10 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
-use super::machine::Role;
+use super::machine::{Load, Role};
 use super::{bootstrap, environment, sys};
 use crate::daemon::board::Board;
-use crate::daemon::control::{Script, ToWorker};
+use crate::daemon::control::ToWorker;
 use crate::daemon::group::GroupConfig;
 use crate::messages;
 
@@ -45,13 +45,14 @@ fn why(what: &str) -> impl FnOnce(io::Error) -> String {
 pub fn start(
     config: &GroupConfig,
     role: Role,
-    imports: Vec<Script>,
+    load: Load,
     listener: Option<RawFd>,
     null: RawFd,
 ) -> Result<Started, String> {
     let (environment, complaints) = environment::of_worker(std::env::vars_os(), config)?;
     let own = GroupConfig {
-        imports,
+        imports: load.imports,
+        required: load.required,
         listener_fds: Vec::new(),
         lifeline_fd: None,
         ..config.clone()

@@ -129,8 +129,25 @@ impl<'c> Words<'c> {
             .to_bytes()
             .first()
             .is_none_or(u8::is_ascii_whitespace);
-        let value = if blank { None } else { self.next_word() };
+        let value = if blank { None } else { self.value() };
         Some(Ok((name, value.unwrap_or_else(|| self.pool.copy(b"")))))
+    }
+
+    /// A value: a word, also one like `NAME="two words"`, whose quotes begin behind a `=`.
+    fn value(&mut self) -> Option<PoolStr> {
+        let rest = self.rest.to_bytes();
+        let end = rest.iter().position(u8::is_ascii_whitespace);
+        let unquoted = !matches!(rest.first(), Some(b'"' | b'\''));
+        let quote = rest[..end.unwrap_or(rest.len())]
+            .windows(2)
+            .position(|pair| matches!(pair, b"=\"" | b"='"));
+        let Some(at) = quote.filter(|_| unquoted) else {
+            return self.next_word();
+        };
+        let name = self.pool.copy(&rest[..=at]);
+        self.advance(at + 1);
+        let value = self.next_word()?;
+        Some(self.pool.concat(&[name.bytes(), value.bytes()]))
     }
 
     fn skip_blanks(&mut self) {

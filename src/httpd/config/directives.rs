@@ -228,6 +228,9 @@ directives! {
     c"WSGIMapHEADToGET" FileInfo
         c"Off, On or Auto: whether the application sees GET for a HEAD request"
         => setting!(map_head_to_get, values::map_head);
+    c"WSGIErrorOverride" FileInfo
+        c"On or Off: whether httpd's own error pages replace those of the application"
+        => setting!(error_override, values::on_off);
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);

@@ -39,6 +39,8 @@ pub struct Settings {
     pub chunked_request: Option<bool>,
     /// `WSGIMapHEADToGET`.
     pub map_head_to_get: Option<MapHead>,
+    /// `WSGIErrorOverride`.
+    pub error_override: Option<bool>,
     /// `WSGIEnableSendfile`.
     pub enable_sendfile: Option<bool>,
 }
@@ -59,6 +61,7 @@ impl Settings {
         keep_on_failure: None,
         chunked_request: None,
         map_head_to_get: None,
+        error_override: None,
         enable_sendfile: None,
     };
 
@@ -75,6 +78,7 @@ impl Settings {
             keep_on_failure: self.keep_on_failure.or(parent.keep_on_failure),
             chunked_request: self.chunked_request.or(parent.chunked_request),
             map_head_to_get: self.map_head_to_get.or(parent.map_head_to_get),
+            error_override: self.error_override.or(parent.error_override),
             enable_sendfile: self.enable_sendfile.or(parent.enable_sendfile),
         }
     }

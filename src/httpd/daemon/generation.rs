@@ -151,6 +151,10 @@ pub fn add(
     let mut parent = parent();
     let id = parent.next_id;
     parent.next_id += 1;
+    // With WSGISocketRotation Off the paths have been taken over from the former generation.
+    for other in &mut parent.supervisors {
+        other.sockets.retain(|path| !sockets.contains(path));
+    }
     let mut supervisor = Supervisor {
         id,
         label,

@@ -116,6 +116,15 @@ pub fn try_out(
     })
 }
 
+/// Whether the group's user can enter a directory.
+pub fn can_enter(options: &Options, identity: &Identity, directory: &Path) -> bool {
+    let identity = identity::is_root().then_some(identity);
+    let root = options.chroot.as_deref().and_then(c_string);
+    c_string(directory.as_os_str().as_bytes()).is_some_and(|directory| {
+        spawn::try_out(identity, root.as_deref(), &[(directory, Use::Enter)]).is_ok()
+    })
+}
+
 fn c_string(bytes: &[u8]) -> Option<CString> {
     CString::new(bytes).ok()
 }

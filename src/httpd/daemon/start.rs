@@ -126,14 +126,19 @@ fn plan(group: &Group, module: &Path, home: Option<&Path>, prefix: &[u8]) -> Res
     Ok(plan)
 }
 
-/// The working directory: what is configured, else the user's own where that is not httpd's.
+/// The working directory: what is configured, else the user's own where that is not httpd's. Where
+/// the user has none, as is common for accounts of services, it is the root directory.
 fn home_of(group: &Group, identity: &Identity) -> Option<PathBuf> {
     if let Some(home) = &group.options.worker.home {
         return Some(path(home));
     }
     let user = &identity.user;
-    let other = identity::is_root() && user.uid != mpm::child_identity().0;
-    (other && !user.home.is_empty()).then(|| path(&user.home))
+    if !identity::is_root() || user.uid == mpm::child_identity().0 {
+        return None;
+    }
+    let own = path(&user.home);
+    let usable = own.is_absolute() && places::can_enter(&group.options, identity, &own);
+    Some(if usable { own } else { PathBuf::from("/") })
 }
 
 /// How many sockets a group has: a service script has none.

@@ -29,6 +29,8 @@ pub struct HttpdExchange<'r> {
     request: Request<'r>,
     server: Server<'r>,
     sendfile: bool,
+    /// `WSGIErrorOverride`.
+    error_override: bool,
     body: BodyState<'r>,
     output: Cell<Option<Brigade<'r>>>,
     head: Cell<Option<StoredHead>>,
@@ -44,13 +46,15 @@ pub struct HttpdExchange<'r> {
 }
 
 impl<'r> HttpdExchange<'r> {
-    /// The exchange of `request`, whose body has been set up. `sendfile` is `WSGIEnableSendfile`.
+    /// The exchange of `request`, whose body has been set up. `sendfile` is `WSGIEnableSendfile`,
+    /// `error_override` is `WSGIErrorOverride`.
     #[inline]
-    pub fn new(request: Request<'r>, sendfile: bool) -> Self {
+    pub fn new(request: Request<'r>, sendfile: bool, error_override: bool) -> Self {
         HttpdExchange {
             request,
             server: request.server(),
             sendfile,
+            error_override,
             body: BodyState::new(),
             output: Cell::new(None),
             head: Cell::new(None),

@@ -126,6 +126,21 @@ impl StoredHead {
     }
 }
 
+impl StoredHead {
+    /// Gives to httpd what error pages keep.
+    fn apply_always(&self, request: Request<'_>) {
+        for index in 0..self.count {
+            // SAFETY: as in `apply`.
+            unsafe {
+                let field = *self.fields.add(index);
+                if field.place == Place::Always {
+                    request.err_headers_out().add(field.name, field.value);
+                }
+            }
+        }
+    }
+}
+
 impl<'r> HttpdExchange<'r> {
     /// The brigade for the response, the same until the request ends.
     #[inline]
@@ -151,9 +166,32 @@ impl<'r> HttpdExchange<'r> {
         self.request.forget_continue();
     }
 
+    /// The error status that httpd shall answer with instead of the application
+    /// (`WSGIErrorOverride`).
+    #[inline]
+    pub fn overridden(&self) -> Option<c_int> {
+        if !self.error_override {
+            return None;
+        }
+        let status = self.head.get()?.status;
+        (status >= sys::HTTP_BAD_REQUEST && !self.sent.get()).then_some(status)
+    }
+
+    /// Keeps what an error page needs of a response that it replaces.
+    pub fn keep_for_error_page(&self) {
+        if let Some(head) = self.head.get() {
+            head.apply_always(self.request);
+        }
+    }
+
     /// Passes what was appended, with what `how` adds.
     pub(super) fn send_appended(&self, how: Send) -> Result<(), ClientGone> {
         let brigade = self.brigade();
+        if self.overridden().is_some() {
+            brigade.discard();
+            self.ended.set(how == Send::End);
+            return self.reachable();
+        }
         let in_one = how == Send::End && !self.sent.get() && !self.discarded.get();
         if self.request.is_head() && !in_one {
             // The head is all that is sent, and a whole response in one piece gives it its length.
@@ -182,6 +220,10 @@ impl<'r> HttpdExchange<'r> {
             return;
         }
         let brigade = self.brigade();
+        if self.overridden().is_some() {
+            brigade.discard();
+            return;
+        }
         self.apply_head();
         self.request.connection().close_after_response();
         brigade.append_error(sys::HTTP_BAD_GATEWAY);

@@ -124,7 +124,8 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
     };
     let sendfile = config.get(|s| s.enable_sendfile).unwrap_or(false);
-    let exchange = HttpdExchange::new(request, sendfile);
+    let error_override = config.get(|s| s.error_override).unwrap_or(false);
+    let exchange = HttpdExchange::new(request, sendfile, error_override);
     let result = head::with_head(request, &split, configured, |head| match place {
         Place::Embedded(gateway) => {
             let call = abi::Request {
@@ -225,7 +226,13 @@ fn finish(request: Request<'_>, exchange: &HttpdExchange<'_>, result: i32) -> c_
         return sys::AP_FILTER_ERROR;
     }
     match result {
-        outcome::DONE | outcome::CUT => sys::OK,
+        outcome::DONE | outcome::CUT => match exchange.overridden() {
+            None => sys::OK,
+            Some(status) => {
+                exchange.keep_for_error_page();
+                status
+            }
+        },
         // Nobody is there to read an error page.
         _ if request.connection().aborted() => sys::OK,
         // A bug was caught in the gateway: a response that has begun cannot become an error page.

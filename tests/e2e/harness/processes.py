@@ -58,7 +58,7 @@ def title(pid: int) -> str:
 
 def marked(mark: str) -> list[int]:
     """The running processes that carry ``mark`` in their environment, but for the tests."""
-    return belonging(0, mark)
+    return belonging(-1, mark)
 
 
 def belonging(session: int, mark: str) -> list[int]:

@@ -43,9 +43,9 @@ class Storm:
     """
 
     def __init__(
-        self, port, target="/load/{}", connections=64, good=None, pause=0.0, fresh=False, head=""
+        self, httpd, target="/load/{}", connections=64, good=None, pause=0.0, fresh=False, head=""
     ):
-        self.port = port
+        self.httpd = httpd
         self.target = target
         self.connections = connections
         self.good = good or (lambda answer: answer.status == 200)
@@ -57,6 +57,7 @@ class Storm:
         #: Requests that were sent again after httpd had closed an idle connection.
         self.repeated: list[int] = []
         self._numbers = itertools.count(1)
+        self._access: list[str] = []
         self._stop = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
@@ -67,6 +68,7 @@ class Storm:
     def __exit__(self, *_) -> None:
         self._stop = True
         self._thread.join()
+        self._access = self.httpd.access()
 
     # What the tests ask
 
@@ -91,17 +93,17 @@ class Storm:
         """How often each status came."""
         return collections.Counter(answer.status for answer in self.answers)
 
-    def judge(self, httpd) -> None:
+    def judge(self) -> None:
         """Fails for every failed request, and for each one that httpd has read twice."""
         assert self.failures == [], f"{len(self.failures)} failed: {self.failures[:10]}"
-        assert self.twice(httpd) == []
+        assert self.twice() == []
 
-    def twice(self, httpd) -> list[str]:
+    def twice(self) -> list[str]:
         """The repeated requests that httpd had read the first time already."""
         prefix = self.target.partition("{}")[0]
         counts = collections.Counter(
             path[len(prefix) :]
-            for path in (line.rpartition(" ")[2] for line in httpd.access())
+            for path in (line.rpartition(" ")[2] for line in self._access)
             if path.startswith(prefix)
         )
         return [
@@ -133,7 +135,7 @@ class Storm:
             reused = streams is not None
             try:
                 if streams is None:
-                    streams = await asyncio.open_connection("127.0.0.1", self.port)
+                    streams = await asyncio.open_connection("127.0.0.1", self.httpd.port)
                 exchange = self._exchange(number, *streams)
                 status, body, last = await asyncio.wait_for(exchange, PATIENCE)
             except _Closed as error:

@@ -74,6 +74,7 @@ class Puppet:
             path=sys.path,
             flags=[sys.flags.optimize, sys.dont_write_bytecode, sys.warnoptions],
             imports=settings.get("import", []),
+            required=settings.get("require", []),
             name=settings["name"][0],
             fds=INHERITED,
             listening=listening(),

@@ -233,11 +233,12 @@ fn lengths_are_kept() {
     assert_eq!(front.seen.borrow().last(), Some(&Seen::Abort));
     assert_eq!(front.code().as_deref(), Some("RWSGI0304"));
     // More than announced.
-    let (outcome, front, _) = answered(FakeFront::default(), |peer| {
+    let (outcome, front, kept) = answered(FakeFront::default(), |peer| {
         peer.reply(5, b"too", 0);
-        peer.put(Kind::Data, flag::END, 0, b" much");
+        // No end: it is not waited for.
+        peer.put(Kind::Data, 0, 0, b" much");
     });
-    assert_eq!(outcome, outcome::DONE);
+    assert_eq!((outcome, kept), (outcome::DONE, false));
     assert_eq!(*front.seen.borrow(), complete(b"too m"));
     // A HEAD request has no body, nor has a 304.
     let head = FakeFront {

@@ -76,6 +76,26 @@ fn goaway_on_an_idle_connection_is_not_noticed() {
 }
 
 #[test]
+fn a_slot_whose_worker_takes_its_leave_is_not_suspect() {
+    for (says_so, suspect) in [(true, false), (false, true)] {
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        let worker = hello_then(move |mut peer| {
+            if says_so {
+                peer.put(Kind::GoAway, 0, 0, b"");
+            }
+            drop(peer);
+            ended.send(()).unwrap();
+        });
+        let group = pools(&[&worker]);
+        assert_eq!(forward(&group, &FakeFront::default()), outcome::DONE);
+        has_ended.recv().unwrap();
+        assert_eq!(forward(&group, &FakeFront::default()), outcome::DONE);
+        assert_eq!(group.is_suspect(0), suspect);
+        worker.finish();
+    }
+}
+
+#[test]
 fn an_idle_connection_that_died_is_not_noticed() {
     let worker = hello_then(drop);
     let group = pools(&[&worker]);

@@ -1,7 +1,7 @@
 //! Workers that do not start, and workers that die.
 
-use super::{Death, Machine, Role, State, WorkerId};
-use crate::daemon::control::{Reason, Script};
+use super::{Death, Machine, Role, Seconds, State, WorkerId};
+use crate::daemon::control::Reason;
 use crate::exchange::Level;
 use crate::messages::{self, Code};
 
@@ -11,8 +11,14 @@ const SHORT_LIFE_MS: u64 = 1_000;
 /// The same for a service script, which may have ended on purpose.
 const SHORT_SERVICE_MS: u64 = 10_000;
 
+/// One line, or a line and the lines of the reason, which may be a traceback.
+pub(super) fn with_reason(what: &str, reason: &str) -> String {
+    let between = if reason.contains('\n') { "\n" } else { " " };
+    format!("{what}:{between}{reason}")
+}
+
 impl Machine {
-    pub(super) fn failed(&mut self, id: WorkerId, script: Option<Script>, text: &str) {
+    pub(super) fn failed(&mut self, id: WorkerId, text: &str) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -23,13 +29,14 @@ impl Machine {
         }
         let role = worker.role;
         let slot = worker.slot;
+        let replaces = worker.replaces;
         worker.state = State::Leaving;
         self.kill_after(id, self.exit_ms());
         if role == Role::Template {
-            self.template_failed(id, script, messages::TEMPLATE_FAILED, text);
+            self.template_failed(id, messages::TEMPLATE_FAILED, text);
         } else {
             self.slots[slot].next = None;
-            self.start_failed(id, slot, script, messages::WORKER_FAILED, text);
+            self.start_failed(id, slot, replaces, messages::WORKER_FAILED, text);
         }
     }
 
@@ -39,7 +46,7 @@ impl Machine {
         };
         let slot = worker.slot;
         match worker.role {
-            Role::Template => self.template_failed(id, None, messages::WORKER_NOT_SPAWNED, why),
+            Role::Template => self.template_failed(id, messages::WORKER_NOT_SPAWNED, why),
             Role::Service => {
                 self.slots[slot].current = None;
                 self.complain(messages::WORKER_NOT_SPAWNED, id, None, why.to_owned());
@@ -48,7 +55,7 @@ impl Machine {
             Role::Worker => {
                 self.slots[slot].next = None;
                 let reason = worker.replaces;
-                self.start_failed_for(id, slot, reason, None, messages::WORKER_NOT_SPAWNED, why);
+                self.start_failed(id, slot, reason, messages::WORKER_NOT_SPAWNED, why);
             }
         }
     }
@@ -57,35 +64,30 @@ impl Machine {
         &mut self,
         id: WorkerId,
         slot: usize,
-        script: Option<Script>,
+        reason: Option<Reason>,
         code: Code,
         text: &str,
     ) {
-        let reason = self.workers.get(&id).and_then(|worker| worker.replaces);
-        self.start_failed_for(id, slot, reason, script, code, text);
+        match (self.slots[slot].current, reason) {
+            (Some(current), Some(reason)) => {
+                self.replacement_failed(id, slot, current, reason, text);
+            }
+            // The one that it was to replace has died meanwhile: now everything will do that starts.
+            (None, Some(_)) => self.start_complaint(id, code, text),
+            _ => {
+                self.start_complaint(id, code, text);
+                self.back_off(slot);
+            }
+        }
     }
 
-    fn start_failed_for(
-        &mut self,
-        id: WorkerId,
-        slot: usize,
-        reason: Option<Reason>,
-        script: Option<Script>,
-        code: Code,
-        text: &str,
-    ) {
-        if let (Some(current), Some(reason)) = (self.slots[slot].current, reason) {
-            self.replacement_failed(id, slot, current, reason, text);
-            return;
-        }
-        self.complain(code, id, None, text.to_owned());
-        match script {
-            Some(script) if !self.slots[slot].skip.contains(&script) => {
-                self.slots[slot].scripts.retain(|other| *other != script);
-                self.slots[slot].skip.push(script);
-            }
-            _ => self.back_off(slot),
-        }
+    pub(super) fn start_complaint(&mut self, id: WorkerId, code: Code, text: &str) {
+        let text = match code {
+            messages::WORKER_FAILED => with_reason("a worker could not begin", text),
+            messages::TEMPLATE_FAILED => with_reason("the template could not begin", text),
+            _ => text.to_owned(),
+        };
+        self.complain(code, id, None, text);
     }
 
     pub(super) fn died(&mut self, id: WorkerId, death: &Death) {
@@ -103,7 +105,7 @@ impl Machine {
                 self.slots[slot].next = None;
                 let text = format!("a worker ended before it was ready, {how}");
                 let code = messages::WORKER_DIED_STARTING;
-                self.start_failed_for(id, slot, worker.replaces, None, code, &text);
+                self.start_failed(id, slot, worker.replaces, code, &text);
             }
             State::Ready => {
                 self.slots[slot].next = None;
@@ -150,7 +152,7 @@ impl Machine {
         for request in &death.running {
             let text = format!(
                 "it was serving, for {}: {}",
-                super::limits::Seconds(self.now.saturating_sub(request.since_ms)),
+                Seconds(self.now.saturating_sub(request.since_ms)),
                 String::from_utf8_lossy(&request.text)
             );
             self.log(Level::Error, Some(messages::REQUEST_LOST), Some(id), text);

@@ -118,6 +118,10 @@ impl Machine {
             };
             self.died(id, &death);
         } else if worker.kill_at.is_none() && worker.role != Role::Service {
+            if worker.role == Role::Template {
+                let since = worker.serving_since;
+                self.template_lost(id, since);
+            }
             self.kill_after(id, self.exit_ms());
         }
     }
@@ -130,7 +134,7 @@ impl Machine {
             return;
         }
         worker.killed = true;
-        let text = "has not ended in time and is killed; its requests, if there are any, follow";
+        let text = "a worker has not ended in time and is killed; its requests, if any, follow";
         self.log(
             Level::Warning,
             Some(messages::WORKER_KILLED),

@@ -37,7 +37,7 @@ use crate::exchange::Level;
 use crate::messages::Code;
 
 pub use death::{Death, Ended};
-pub use limits::needs_samples;
+pub use limits::{SAMPLE_MS, Seconds, needs_samples};
 use preload::Preload;
 use slots::Slot;
 use timers::{Timer, Timers};
@@ -55,6 +55,37 @@ pub enum Role {
     Service,
     /// Imports scripts and forks workers (`preload=on`).
     Template,
+}
+
+/// What a process loads before it is ready, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// What does not load is logged and left to the first request.
+    pub imports: Vec<Script>,
+    /// What does not load makes the process fail: another one goes on with the old code.
+    pub required: Vec<Script>,
+}
+
+impl Load {
+    /// `configured` scripts, and those that a predecessor has `loaded`. These are required only if
+    /// it `goes_on` should they fail.
+    fn new(configured: &[Script], loaded: &[Script], goes_on: bool) -> Load {
+        let without = |scripts: &[Script], others: &[Script]| -> Vec<Script> {
+            let is_new = |script: &&Script| !others.contains(script);
+            scripts.iter().filter(is_new).cloned().collect()
+        };
+        if goes_on {
+            Load {
+                imports: without(configured, loaded),
+                required: loaded.to_vec(),
+            }
+        } else {
+            Load {
+                imports: [configured, &without(loaded, configured)].concat(),
+                required: Vec::new(),
+            }
+        }
+    }
 }
 
 /// What has happened.
@@ -142,8 +173,8 @@ pub enum Action {
         slot: usize,
         /// What it is.
         role: Role,
-        /// What it shall load before it is ready.
-        imports: Vec<Script>,
+        /// What it shall load before it is ready, and not without.
+        load: Load,
     },
     /// Tell a template to fork a worker.
     Fork {
@@ -184,6 +215,8 @@ pub enum Action {
         /// The text.
         text: String,
     },
+    /// Look at the boards now.
+    Look,
     /// End the supervisor: no process is left.
     End,
 }
@@ -217,7 +250,7 @@ struct Worker {
     paused: bool,
     /// It has reached `maximum-requests`: its successor need not be held back.
     at_limit: bool,
-    /// What it has loaded, in order.
+    /// What it has said that it has loaded, in order.
     scripts: Vec<Script>,
     /// Its requests that have run for too long.
     overdue: Vec<limits::Overdue>,
@@ -296,6 +329,7 @@ impl Machine {
         while let Some(timer) = self.timers.due(now) {
             match timer {
                 Timer::Start(_) | Timer::Template => {}
+                Timer::Look => self.actions.push(Action::Look),
                 Timer::Kill(worker) => self.kill_due(worker),
                 Timer::Startup(worker) => self.startup_due(worker),
                 Timer::Interval(worker) => self.interval_due(worker),
@@ -308,9 +342,9 @@ impl Machine {
     fn said(&mut self, id: WorkerId, message: FromWorker) {
         match message {
             FromWorker::Ready { pid } => self.ready(id, pid),
-            FromWorker::Failed { script, text } => {
+            FromWorker::Failed { text, .. } => {
                 let text = String::from_utf8_lossy(&text).into_owned();
-                self.failed(id, script, &text);
+                self.failed(id, &text);
             }
             FromWorker::Loaded { script } => self.loaded(id, script),
             FromWorker::Stale { script, mtime_us } => self.stale(id, script, mtime_us),

@@ -1,10 +1,13 @@
 //! `preload=on`: a template imports everything once, and workers are forked from it.
 
 use super::timers::{Delay, Timer};
-use super::{Action, Machine, Role, State, Worker, WorkerId};
+use super::{Action, Load, Machine, Role, State, Worker, WorkerId};
 use crate::daemon::control::{Reason, Script};
 use crate::exchange::Level;
 use crate::messages::{self, Code};
+
+/// A template that ends within this time is not started again at once.
+const SHORT_LIFE_MS: u64 = 10_000;
 
 /// The template of the group.
 #[derive(Debug)]
@@ -15,8 +18,6 @@ pub(super) struct Preload {
     starting: Option<WorkerId>,
     not_before: u64,
     delay: Delay,
-    /// What did not load when there was no worker yet.
-    pub(super) skip: Vec<Script>,
 }
 
 impl Default for Preload {
@@ -26,7 +27,6 @@ impl Default for Preload {
             starting: None,
             not_before: 0,
             delay: Delay::new(100, 10_000),
-            skip: Vec::new(),
         }
     }
 }
@@ -45,21 +45,23 @@ impl Machine {
             return Some(ready);
         }
         if self.preload.starting.is_none() && self.preload.not_before <= self.now {
-            let mut imports = self.config.imports.clone();
+            let mut loaded: Vec<Script> = Vec::new();
             for script in self.slots.iter().flat_map(|slot| &slot.scripts) {
-                if !imports.contains(script) {
-                    imports.push(script.clone());
+                if !loaded.contains(script) {
+                    loaded.push(script.clone());
                 }
             }
-            imports.retain(|script| !self.preload.skip.contains(script));
-            let id = self.add(Role::Template, 0, State::Starting, None, imports.clone());
+            // Where a slot is empty, a template without one script is better than none.
+            let goes_on = self.slots.iter().all(|slot| slot.current.is_some());
+            let load = Load::new(&self.config.imports, &loaded, goes_on);
+            let id = self.add(Role::Template, 0, State::Starting, None);
             self.preload.starting = Some(id);
             self.watch_start(id, false);
             self.actions.push(Action::Spawn {
                 worker: id,
                 slot: 0,
                 role: Role::Template,
-                imports,
+                load,
             });
         }
         None
@@ -67,20 +69,16 @@ impl Machine {
 
     pub(super) fn template_ready(&mut self, id: WorkerId) {
         self.preload.starting = None;
-        self.preload.delay.reset();
+        if let Some(template) = self.workers.get_mut(&id) {
+            template.serving_since = self.now;
+        }
         self.info(id, "the template has imported everything".to_owned());
         if let Some(old) = self.preload.ready.replace(id) {
             self.drain(old, Reason::ScriptReload);
         }
     }
 
-    pub(super) fn template_failed(
-        &mut self,
-        id: WorkerId,
-        script: Option<Script>,
-        code: Code,
-        text: &str,
-    ) {
+    pub(super) fn template_failed(&mut self, id: WorkerId, code: Code, text: &str) {
         self.preload.starting = None;
         // One that waits for new code, if there is such a one.
         let waiting = (0..self.slots.len())
@@ -89,23 +87,13 @@ impl Machine {
                 Some((slot, state.current?, state.want?))
             })
             .max_by_key(|(_, _, want)| want.since);
-        let cold = self.slots.iter().any(|slot| slot.current.is_none());
-        let again_at_once = match script {
-            Some(script) if cold && !self.preload.skip.contains(&script) => {
-                self.preload.skip.push(script);
-                true
-            }
-            _ => false,
-        };
         match waiting {
             Some((slot, current, want)) => {
                 self.replacement_failed(id, slot, current, want.reason, text);
             }
-            None => self.complain(code, id, None, text.to_owned()),
+            None => self.start_complaint(id, code, text),
         }
-        if !again_at_once {
-            self.template_later();
-        }
+        self.template_later();
         for current in self
             .slots
             .iter()
@@ -133,17 +121,27 @@ impl Machine {
         self.config.preload && self.preload.ready.is_none() && self.preload.not_before > self.now
     }
 
+    /// It cannot be told to fork any more. `since`: when it became ready.
+    pub(super) fn template_lost(&mut self, id: WorkerId, since: u64) {
+        if self.preload.ready == Some(id) {
+            self.preload.ready = None;
+            if self.now - since >= SHORT_LIFE_MS {
+                self.preload.delay.reset();
+            }
+            self.template_later();
+        }
+    }
+
     pub(super) fn template_died(&mut self, id: WorkerId, template: &Worker, how: &str) {
         match template.state {
             State::Starting => {
-                let text = format!("the template ended before it was ready, {how}");
-                self.template_failed(id, None, messages::TEMPLATE_FAILED, &text);
+                let text = format!("it ended before it was ready, {how}");
+                self.template_failed(id, messages::TEMPLATE_FAILED, &text);
             }
             State::Ready | State::Serving => {
-                self.preload.ready = None;
+                self.template_lost(id, template.serving_since);
                 let text = format!("the template died {how}; it is started again");
                 self.log(Level::Error, Some(messages::TEMPLATE_DIED), Some(id), text);
-                self.template_later();
             }
             State::Leaving => self.info(id, format!("the template ended {how}")),
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::failing::with_reason;
 use super::timers::Delay;
 use super::{Machine, State, WorkerId};
 use crate::daemon::control::{Reason, Script, ToWorker};
@@ -178,7 +179,8 @@ impl Machine {
         );
         for index in 0..self.slots.len() {
             let newest = self.slots[index].next.or(self.slots[index].current);
-            let has = newest.is_some_and(|id| self.workers[&id].scripts.contains(&script));
+            let has = newest.is_some_and(|id| self.workers[&id].scripts.contains(&script))
+                || self.slots[index].scripts.contains(&script);
             if has || index == slot {
                 self.want(index, Reason::ScriptReload, false);
             }
@@ -253,10 +255,11 @@ impl Machine {
         reason: Reason,
         text: &str,
     ) {
-        let text = format!(
-            "the replacement ({}) does not start, so the old worker goes on: {text}",
+        let what = format!(
+            "the replacement ({}) does not start, so the old worker goes on",
             reason.name()
         );
+        let text = with_reason(&what, text);
         self.complain(messages::REPLACEMENT_FAILED, id, Some(reason), text);
         match reason {
             Reason::ScriptReload => self.reload_failed(),

@@ -2,7 +2,7 @@
 
 use super::replacing::Want;
 use super::timers::{Delay, Timer};
-use super::{Action, Machine, Role, State, Worker, WorkerId};
+use super::{Action, Load, Machine, Role, State, Worker, WorkerId};
 use crate::daemon::control::{Reason, Script, ToWorker};
 
 /// The place of one worker.
@@ -18,9 +18,6 @@ pub(super) struct Slot {
     pub(super) not_before: u64,
     /// What the last worker had loaded: its successor loads it before it is ready.
     pub(super) scripts: Vec<Script>,
-    /// What did not load when there was no other worker to go on with: left to the first request,
-    /// which is answered with an error instead of waiting for ever.
-    pub(super) skip: Vec<Script>,
     pub(super) starts: Delay,
     pub(super) retries: Delay,
 }
@@ -33,7 +30,6 @@ impl Default for Slot {
             want: None,
             not_before: 0,
             scripts: Vec::new(),
-            skip: Vec::new(),
             starts: Delay::new(100, 10_000),
             retries: Delay::new(1_000, 30_000),
         }
@@ -117,10 +113,7 @@ impl Machine {
         } else {
             None
         };
-        let imports = match template {
-            Some(template) => self.workers[&template].scripts.clone(),
-            None => self.imports(slot),
-        };
+        let load = self.load(slot);
         let state = &self.slots[slot];
         let replaces = state.current.and(state.want).map(|want| want.reason);
         let (role, beginning) = if services {
@@ -128,7 +121,7 @@ impl Machine {
         } else {
             (Role::Worker, State::Starting)
         };
-        let id = self.add(role, slot, beginning, replaces, imports.clone());
+        let id = self.add(role, slot, beginning, replaces);
         if services {
             self.slots[slot].current = Some(id);
         } else {
@@ -145,7 +138,7 @@ impl Machine {
                 worker: id,
                 slot,
                 role,
-                imports,
+                load,
             },
         });
     }
@@ -156,7 +149,6 @@ impl Machine {
         slot: usize,
         state: State,
         replaces: Option<Reason>,
-        scripts: Vec<Script>,
     ) -> WorkerId {
         let id = self.next_id;
         self.next_id += 1;
@@ -170,7 +162,7 @@ impl Machine {
             replaces,
             paused: false,
             at_limit: false,
-            scripts,
+            scripts: Vec::new(),
             overdue: Vec::new(),
             over_rss: 0,
             told: false,
@@ -182,21 +174,14 @@ impl Machine {
     }
 
     /// What a new worker of a slot loads before it is ready.
-    fn imports(&self, slot: usize) -> Vec<Script> {
+    fn load(&self, slot: usize) -> Load {
         let slot = &self.slots[slot];
-        let mut scripts = self.config.imports.clone();
         // Its memory is to be given back, so it does not load again what was asked for once.
         let idle = slot
             .want
             .is_some_and(|want| want.reason == Reason::InactivityTimeout);
         let loaded = if idle { &[] } else { &slot.scripts[..] };
-        for script in loaded {
-            if !scripts.contains(script) {
-                scripts.push(script.clone());
-            }
-        }
-        scripts.retain(|script| !slot.skip.contains(script));
-        scripts
+        Load::new(&self.config.imports, loaded, slot.current.is_some())
     }
 
     pub(super) fn ready(&mut self, id: WorkerId, pid: u32) {
@@ -204,6 +189,10 @@ impl Machine {
             return;
         };
         worker.pid.get_or_insert(pid);
+        if worker.role == Role::Service && worker.state == State::Serving {
+            self.send(id, ToWorker::Go);
+            return;
+        }
         if worker.state != State::Starting {
             return;
         }
@@ -280,12 +269,8 @@ impl Machine {
             worker.scripts.push(script.clone());
         }
         let slot = &mut self.slots[worker.slot];
-        if slot.current == Some(id) {
-            self.preload.skip.retain(|skipped| *skipped != script);
-            slot.skip.retain(|skipped| *skipped != script);
-            if !slot.scripts.contains(&script) {
-                slot.scripts.push(script);
-            }
+        if slot.current == Some(id) && !slot.scripts.contains(&script) {
+            slot.scripts.push(script);
         }
     }
 

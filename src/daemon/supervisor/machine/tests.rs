@@ -47,7 +47,8 @@ struct Fake {
     serving: bool,
     paused: bool,
     draining: bool,
-    imports: Vec<Script>,
+    silent: bool,
+    load: Load,
 }
 
 /// The machine and a world that does what it says, and checks what it may say.
@@ -96,7 +97,7 @@ impl World {
                 worker,
                 slot,
                 role,
-                imports,
+                load,
             } => {
                 if self.flaky && self.spawned % 13 == 12 {
                     self.spawned += 1;
@@ -106,7 +107,7 @@ impl World {
                     });
                     return;
                 }
-                self.add(*worker, *slot, *role, imports.clone());
+                self.add(*worker, *slot, *role, load.clone());
                 events.push(Event::Spawned {
                     worker: *worker,
                     pid: 1000 + *worker,
@@ -119,8 +120,8 @@ impl World {
             } => {
                 let parent = &self.fakes[template];
                 assert!(parent.ready && parent.role == Role::Template);
-                let imports = parent.imports.clone();
-                self.add(*worker, *slot, Role::Worker, imports);
+                let load = parent.load.clone();
+                self.add(*worker, *slot, Role::Worker, load);
             }
             Action::Send { worker, message } => self.tell(*worker, message),
             Action::Kill { worker, signal } => {
@@ -131,7 +132,7 @@ impl World {
                     });
                 }
             }
-            Action::Log { .. } | Action::LogRunning { .. } => {}
+            Action::Log { .. } | Action::LogRunning { .. } | Action::Look => {}
             Action::End => {
                 assert!(!self.ended && self.fakes.is_empty() && self.ending);
                 self.ended = true;
@@ -139,7 +140,7 @@ impl World {
         }
     }
 
-    fn add(&mut self, id: WorkerId, slot: usize, role: Role, imports: Vec<Script>) {
+    fn add(&mut self, id: WorkerId, slot: usize, role: Role, load: Load) {
         assert!(!self.ending, "a process is started while the group ends");
         assert!(slot < self.machine.slots.len());
         self.spawned += 1;
@@ -150,10 +151,12 @@ impl World {
             serving: false,
             paused: false,
             draining: false,
-            imports,
+            silent: false,
+            load,
         };
         assert!(self.fakes.insert(id, fake).is_none(), "a number twice");
-        let there = |fake: &&Fake| fake.slot == slot && fake.role == role && !fake.draining;
+        let there =
+            |fake: &&Fake| fake.slot == slot && fake.role == role && !fake.draining && !fake.silent;
         // The one that serves, the one that starts, and one that has failed but lives yet.
         assert!(self.fakes.values().filter(there).count() <= 3);
     }
@@ -360,7 +363,8 @@ fn idle_workers_are_replaced_by_empty_ones() {
         sample,
     });
     let new = world.starting()[0];
-    assert_eq!(world.fakes[&new].imports, [script("import")]);
+    assert_eq!(world.fakes[&new].load.imports, [script("import")]);
+    assert_eq!(world.fakes[&new].load.required, []);
 }
 
 #[test]
@@ -507,6 +511,9 @@ fn happen(world: &mut World, random: &mut Random) {
             if let Some(id) = random.pick(&everybody) {
                 // Who closes its channel ends soon, and if not, is killed.
                 world.report(Event::Silent { worker: id });
+                if let Some(fake) = world.fakes.get_mut(&id) {
+                    fake.silent = true;
+                }
                 let unknown = !world.machine.workers.contains_key(&id);
                 if unknown || random.below(2) == 0 {
                     world.fakes.remove(&id);
