@@ -8,6 +8,7 @@ import time
 
 import frames
 import harness
+import pytest
 
 SERVICE = """
 import sys, time
@@ -21,20 +22,20 @@ except SystemExit:
 """
 
 
-def test_a_service_script_ends_by_systemexit(start, tmp_path):
+@pytest.mark.parametrize("how", ["signal", "drain"])
+def test_a_service_script_ends_by_systemexit(start, tmp_path, how):
     script = tmp_path / "service.py"
     script.write_text(SERVICE)
-    for how in ("signal", "drain"):
-        worker = start(threads=0, **{"import": f":{script}"})
-        harness.wait_until(lambda: "service runs" in worker.log)
-        if how == "signal":
-            worker.process.terminate()
-        else:
-            worker.tell(frames.drain())
-        worker.expect("Drained")
-        assert worker.process.wait(10) == 0
-        assert "service ends" in worker.log
-        assert "RWSGI" not in worker.log
+    worker = start(threads=0, **{"import": f":{script}"})
+    harness.wait_until(lambda: "service runs" in worker.log)
+    if how == "signal":
+        worker.process.terminate()
+    else:
+        worker.tell(frames.drain())
+    worker.expect("Drained")
+    assert worker.process.wait(10) == 0
+    assert "service ends" in worker.log
+    assert "RWSGI" not in worker.log
 
 
 def test_a_service_waits_for_its_turn(start, tmp_path):
