@@ -6,8 +6,9 @@
 //! |---|---|---|
 //! | `mod_rwsgi.so` | `httpd` | the httpd module: directives, hooks, the exchange over `request_rec`. Links no libpython. |
 //! | `_rwsgi.cpython-3XY-….so` | `python` | the gateway: the WSGI server over CPython and an [`exchange::Exchange`]. Names no httpd symbol. One per Python version. |
+//! | `rwsgi-daemon` | `supervisor` | the program that keeps the workers of a process group running. Neither httpd nor Python in it. |
 //!
-//! They meet in [`exchange`], the narrow waist: a request head of borrowed bytes, a body reader,
+//! Module and gateway meet in [`exchange`], the narrow waist: a request head of borrowed bytes, a body reader,
 //! a response writer, a log sink. Between the two shared objects the waist is the versioned C ABI
 //! of [`exchange::abi`]; inside a crate it is the trait.
 //!
@@ -15,6 +16,7 @@
 //! * [`exchange`]: the waist and the pure rules (header names, response validation).
 //! * `httpd`: everything that knows httpd (`sys`, `apache`, `config`, `hooks`).
 //! * `python`: the embedded runtime: interpreters, thread states, objects, scripts, logging.
+//! * [`daemon`]: daemon mode: the wire between httpd and a worker, the supervisor.
 //! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
 //!
 //! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`

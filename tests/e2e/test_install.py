@@ -51,6 +51,9 @@ def installed():
         server.add(
             f"""
             {load_line(modules)}
+            WSGIDaemonProcess installed threads=2
+            WSGIScriptAlias /daemon "{script}" process-group=installed \\
+                application-group=%{{GLOBAL}}
             WSGIScriptAlias / "{script}"
             <Directory "{script.parent}">
                 Require all granted
@@ -79,10 +82,18 @@ def test_default_gateway_is_complete(installed):
     assert (modules / "rwsgi" / f"{stem}.so").stat().st_size > 0
 
 
-def test_the_supervisor_is_a_program(installed):
-    _, _, modules = installed
+def test_serves_in_daemon_mode_from_where_it_was_installed(installed):
+    server, _, modules = installed
     program = modules / "rwsgi" / "rwsgi-daemon"
     assert stat.S_IMODE(program.stat().st_mode) == 0o755
+    assert server.get("/daemon").body == b"hello from the installed tree"
+    if os.geteuid() != 0:
+        return  # its own user may not look into a worker
+    running = {os.readlink(f"/proc/{pid}/exe") for pid in server.supervisors()}
+    assert running == {str(program)}
+    for pid in server.workers():
+        maps = open(f"/proc/{pid}/maps", encoding="utf-8").read()
+        assert f"{modules}/rwsgi/_rwsgi." in maps
 
 
 def test_debian_files_load_the_module(installed):

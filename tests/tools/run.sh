@@ -151,6 +151,8 @@ if [ "$MODE" = daemon ]; then
             echo
             ps -o pid,ppid,user,rss,args --forest -s $server | cut -c 1-110 | sed 's/^/    /'
             echo
+            echo "    After a change of its code: touch $site/config/wsgi.py"
+            echo
             break
         fi
         sleep 0.1

@@ -5,7 +5,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::log::Log;
-use super::machine::{Action, Death, Ended, Event, Machine, Role, Sample, WorkerId, needs_samples};
+use super::machine::{
+    Action, Death, Ended, Event, Machine, Role, SAMPLE_MS, Sample, Seconds, WorkerId, needs_samples,
+};
 use super::memory::{self, OutOfMemory};
 use super::output::Output;
 use super::process;
@@ -16,9 +18,6 @@ use crate::daemon::control::{self, FromWorker};
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::messages;
-
-/// How often boards are looked at.
-const SAMPLE_MS: u64 = 1_000;
 
 const HANDLED: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGCHLD];
 const IGNORED: [i32; 4] = [libc::SIGHUP, libc::SIGUSR2, libc::SIGWINCH, libc::SIGPIPE];
@@ -249,6 +248,7 @@ impl Reactor {
                 let pid = pid.unwrap_or_else(sys::getpid);
                 self.log.text(level, pid, code, &text);
             }
+            Action::Look => self.next_sample = Some(board::now_ms()),
             Action::End => self.ended = true,
         }
     }
@@ -279,8 +279,8 @@ impl Reactor {
         let pid = process.pid.unwrap_or_else(sys::getpid);
         for request in running(process) {
             let text = format!(
-                "it was serving, for {} ms: {}",
-                board::now_ms().saturating_sub(request.since_ms),
+                "it was serving, for {}: {}",
+                Seconds(board::now_ms().saturating_sub(request.since_ms)),
                 String::from_utf8_lossy(&request.text)
             );
             let code = Some(messages::REQUEST_LOST);

@@ -1,6 +1,6 @@
 //! Workers that do not start, and workers that die.
 
-use super::{Death, Machine, Role, State, WorkerId};
+use super::{Death, Machine, Role, Seconds, State, WorkerId};
 use crate::daemon::control::Reason;
 use crate::exchange::Level;
 use crate::messages::{self, Code};
@@ -152,7 +152,7 @@ impl Machine {
         for request in &death.running {
             let text = format!(
                 "it was serving, for {}: {}",
-                super::limits::Seconds(self.now.saturating_sub(request.since_ms)),
+                Seconds(self.now.saturating_sub(request.since_ms)),
                 String::from_utf8_lossy(&request.text)
             );
             self.log(Level::Error, Some(messages::REQUEST_LOST), Some(id), text);

@@ -134,7 +134,7 @@ impl Machine {
             return;
         }
         worker.killed = true;
-        let text = "has not ended in time and is killed; its requests, if there are any, follow";
+        let text = "a worker has not ended in time and is killed; its requests, if any, follow";
         self.log(
             Level::Warning,
             Some(messages::WORKER_KILLED),

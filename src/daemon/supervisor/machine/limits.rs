@@ -10,6 +10,8 @@ use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::messages;
 
+/// How often boards are looked at, if nothing calls for more.
+pub const SAMPLE_MS: u64 = 1_000;
 /// A worker whose GIL is held gets this long to write its stacks before it is killed.
 const DUMP_MS: u64 = 1_000;
 /// A forked worker has nothing to load.
@@ -27,7 +29,7 @@ pub(super) struct Overdue {
 }
 
 /// Milliseconds, printed as seconds.
-pub(super) struct Seconds(pub(super) u64);
+pub struct Seconds(pub u64);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,9 +118,12 @@ impl Machine {
                 .any(|request| (request.row, request.number) == (known.row, known.number))
         });
         let mut give_up = false;
+        // When something of this will be due.
+        let mut soonest = u64::MAX;
         for request in running {
             let elapsed = now.saturating_sub(request.since_ms);
             if elapsed <= limit {
+                soonest = soonest.min(limit - elapsed + 1);
                 continue;
             }
             let (row, number) = (request.row, request.number);
@@ -140,6 +145,7 @@ impl Machine {
                     );
                     self.send(id, ToWorker::DumpRequest { row, number });
                     if interrupt > 0 {
+                        soonest = soonest.min(interrupt);
                         self.send(id, ToWorker::Interrupt { row, number });
                     } else {
                         give_up = true;
@@ -167,6 +173,10 @@ impl Machine {
                     }
                 }
             }
+        }
+        // What is due later than that is seen by then.
+        if soonest < SAMPLE_MS {
+            self.timers.add(now + soonest, Timer::Look);
         }
         // Requests that will not end need not be waited for.
         let hopeless = overdue
@@ -256,7 +266,8 @@ impl Machine {
         if self.workers.get(&id).map(|worker| worker.state) != Some(State::Starting) {
             return;
         }
-        let text = "is not ready within startup-timeout: the stacks follow, then it is killed";
+        let text =
+            "a worker is not ready within startup-timeout: the stacks follow, then it is killed";
         self.log(
             Level::Error,
             Some(messages::STARTUP_OVERDUE),

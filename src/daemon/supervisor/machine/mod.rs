@@ -37,7 +37,7 @@ use crate::exchange::Level;
 use crate::messages::Code;
 
 pub use death::{Death, Ended};
-pub use limits::needs_samples;
+pub use limits::{SAMPLE_MS, Seconds, needs_samples};
 use preload::Preload;
 use slots::Slot;
 use timers::{Timer, Timers};
@@ -215,6 +215,8 @@ pub enum Action {
         /// The text.
         text: String,
     },
+    /// Look at the boards now.
+    Look,
     /// End the supervisor: no process is left.
     End,
 }
@@ -327,6 +329,7 @@ impl Machine {
         while let Some(timer) = self.timers.due(now) {
             match timer {
                 Timer::Start(_) | Timer::Template => {}
+                Timer::Look => self.actions.push(Action::Look),
                 Timer::Kill(worker) => self.kill_due(worker),
                 Timer::Startup(worker) => self.startup_due(worker),
                 Timer::Interval(worker) => self.interval_due(worker),

@@ -269,10 +269,8 @@ impl Machine {
             worker.scripts.push(script.clone());
         }
         let slot = &mut self.slots[worker.slot];
-        if slot.current == Some(id) {
-            if !slot.scripts.contains(&script) {
-                slot.scripts.push(script);
-            }
+        if slot.current == Some(id) && !slot.scripts.contains(&script) {
+            slot.scripts.push(script);
         }
     }
 

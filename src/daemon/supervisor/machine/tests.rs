@@ -132,7 +132,7 @@ impl World {
                     });
                 }
             }
-            Action::Log { .. } | Action::LogRunning { .. } => {}
+            Action::Log { .. } | Action::LogRunning { .. } | Action::Look => {}
             Action::End => {
                 assert!(!self.ended && self.fakes.is_empty() && self.ending);
                 self.ended = true;

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Kill(WorkerId),
     /// A worker must have become ready.
     Startup(WorkerId),
+    /// Something on a board will be due.
+    Look,
     /// A worker has served for `restart-interval`.
     Interval(WorkerId),
 }
