@@ -302,7 +302,8 @@ def test_a_supervisor_that_never_begins(new_httpd):
         httpd.wait_until(replaced, "the program stays busy")
         httpd.wait_until(httpd.workers, "it does not heal", timeout=40)
         httpd.get("/app/pid")
-        assert len(told.lines) <= 4
+        # httpd looks for dead processes once a second: a short life may seem as long as that.
+        assert len(told.lines) <= 6
 
 
 def test_nothing_is_left_open_by_restarts(new_httpd):
