@@ -56,6 +56,18 @@ def open_things(httpd):
     }
 
 
+def grown_up(httpd, ready={}):  # noqa: B006
+    """The workers that have been ready for more than a second, once there are two again: those that
+    die earlier are started again with growing pauses."""
+    httpd.log.read()
+    for line in httpd.log.seen:
+        if line.message == "ready":
+            ready.setdefault((httpd.mark, line.pid), time.monotonic())
+    known = [pid for pid in httpd.workers() if (httpd.mark, pid) in ready]
+    old = [pid for pid in known if time.monotonic() - ready[httpd.mark, pid] > 1.1]
+    return old if len(known) == 2 else []
+
+
 def kills_under_load(new_httpd, rounds):
     options = f"processes=2 threads={THREADS}"
     env = {"LOAD_PAUSE": "0.005"}
@@ -77,8 +89,7 @@ def kills_under_load(new_httpd, rounds):
         ) as storm:
             storm.wait_for(200)
             for _ in range(rounds):
-                httpd.wait_until(lambda: len(httpd.workers()) == 2, "no new worker")
-                victim = source.choice(httpd.workers())
+                victim = source.choice(httpd.wait_until(lambda: grown_up(httpd), "no new worker"))
                 os.kill(victim, signal.SIGKILL)
                 killed.append(victim)
                 httpd.wait_until(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -103,6 +104,7 @@ def server(new_httpd, pythons, module_directory, request):
     with new_httpd(threads=40) as httpd:
         script = httpd.write("site/app.wsgi", APP)
         httpd.add(f"""
+            WSGIRestrictEmbedded On
             <Directory "{httpd.root}/site">
                 Require all granted
             </Directory>
@@ -166,10 +168,12 @@ def test_bodies_and_errors_in_each(server, pythons):
     for version in pythons:
         facts = server.request(f"/{version}", method="POST", body=body).json()
         assert facts["digest"] == hashlib.sha256(body).hexdigest()
-        told = server.expect_log(rf"RWSGI0200: .*ValueError: in py{version}")
+        told = server.expect_log(rf"RWSGI0200: .*ValueError.*'py{re.escape(version)}'")
         assert server.request(f"/{version}/raise").status == 500
         server.settle_log()
-        assert any("app.wsgi" in line.message for line in told.traceback)
+        texts = [line.message for line in told.traceback]
+        assert any("app.wsgi" in text for text in texts)
+        assert f"ValueError: in py{version}" in texts
 
 
 def test_reload_in_each(server, pythons):

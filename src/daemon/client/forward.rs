@@ -1,5 +1,6 @@
 //! One request: attempts until it is answered or must not be sent again.
 
+use core::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::buffers::{Buffers, room_for_body};
@@ -20,6 +21,9 @@ use crate::messages::{
 /// After how many seconds an end user may try again when no worker could be reached.
 const RETRY_AFTER: u32 = 5;
 
+/// So much of a URI is logged.
+const LONGEST_URI: usize = 1_000;
+
 /// A request to be answered by a process group.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
@@ -29,6 +33,15 @@ pub struct Call<'a> {
     pub target: Target<'a>,
     /// `WSGIIgnoreActivity`.
     pub ignore_activity: bool,
+}
+
+impl fmt::Display for Call<'_> {
+    /// The request, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, uri) = (self.head.method.bytes(), self.head.request_uri.bytes());
+        let uri = &uri[..uri.len().min(LONGEST_URI)];
+        write!(f, "{} {}", method.escape_ascii(), uri.escape_ascii())
+    }
 }
 
 /// Serves one request; see [`client::forward`](super::forward).
@@ -41,11 +54,11 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
     loop {
         let lease = match pools.lease(&mut patience) {
             Ok(lease) => lease,
-            Err(why) => return unavailable(pools, front, why),
+            Err(why) => return unavailable(pools, front, call, why),
         };
         let (slot, fresh) = (lease.slot(), lease.is_fresh());
         let sent = lease.connection().send(&buffers.request);
-        let mut pump = Pump::new(front, pools, lease, buffers);
+        let mut pump = Pump::new(front, pools, call, lease, buffers);
         let end = match sent {
             Ok(()) => pump.run(),
             Err(SendError::Timeout) => pump.lost(Event::SendTimeout),
@@ -66,13 +79,13 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
                     pools.suspect(slot);
                 }
                 fresh_failures += u32::from(fresh);
-                log_resend(front, event);
+                log_resend(front, call, event);
             }
             Verdict::Fail { failure, suspect } => {
                 if suspect {
                     pools.suspect(slot);
                 }
-                return fail(pools, front, failure);
+                return fail(pools, front, call, failure);
             }
         }
     }
@@ -98,7 +111,8 @@ fn encode<F: Front>(front: &F, call: &Call<'_>, buffers: &mut Buffers) -> Result
         body: buffers.upload.get(..body_length).unwrap_or_default(),
         body_complete,
     };
-    request::encode(&request, &mut buffers.request).map_err(|request::TooLarge| too_large(front))
+    request::encode(&request, &mut buffers.request)
+        .map_err(|request::TooLarge| too_large(front, call))
 }
 
 /// Takes what has arrived of the body; whether that is all of it.
@@ -126,14 +140,15 @@ fn arrived<F: Front>(front: &F, room: &mut [u8]) -> Result<(usize, bool), i32> {
 }
 
 #[cold]
-fn too_large<F: Front>(front: &F) -> i32 {
-    let line = format!("{DAEMON_REQUEST_TOO_LARGE}the head of the request is too large");
+fn too_large<F: Front>(front: &F, call: &Call<'_>) -> i32 {
+    let line = format!("{DAEMON_REQUEST_TOO_LARGE}the head of the request is too large: {call}");
     front.log(Level::Error, false, line.as_bytes());
     431
 }
 
-fn log_resend<F: Front>(front: &F, event: Event) {
-    let line = format!("the request was not started ({event:?}) and is sent again");
+#[cold]
+fn log_resend<F: Front>(front: &F, call: &Call<'_>, event: Event) {
+    let line = format!("the request was not started ({event:?}) and is sent again: {call}");
     front.log(Level::Debug, false, line.as_bytes());
 }
 
@@ -143,22 +158,22 @@ fn group(pools: &Pools) -> String {
 
 /// No worker could be reached.
 #[cold]
-fn unavailable<F: Front>(pools: &Pools, front: &F, why: Unavailable) -> i32 {
+fn unavailable<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, why: Unavailable) -> i32 {
     let group = group(pools);
     let seconds = pools.settings().connect_timeout.as_secs_f64();
     let reason = |errno| std::io::Error::from_raw_os_error(errno);
     let line = match why {
         Unavailable::QueueFull => format!(
             "{DAEMON_UNAVAILABLE}the queues of the process group '{group}' were full for {seconds} \
-             s; it has too few processes or threads for its requests"
+             s; it has too few processes or threads for its requests: {call}"
         ),
         Unavailable::NobodyListens(errno) => format!(
             "{DAEMON_UNAVAILABLE}the process group '{group}' was not there for {seconds} s ({}); \
-             see why its supervisor does not run",
+             see why its supervisor does not run: {call}",
             reason(errno)
         ),
         Unavailable::Failed(errno) => format!(
-            "{DAEMON_CONNECT_FAILED}no connection to the process group '{group}' can be made: {}",
+            "{DAEMON_CONNECT_FAILED}no connection to the process group '{group}' can be made: {}: {call}",
             reason(errno)
         ),
     };
@@ -171,7 +186,7 @@ fn unavailable<F: Front>(pools: &Pools, front: &F, why: Unavailable) -> i32 {
 
 /// The request cannot be answered by the application, or not to the end.
 #[cold]
-fn fail<F: Front>(pools: &Pools, front: &F, failure: Failure) -> i32 {
+fn fail<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, failure: Failure) -> i32 {
     let group = group(pools);
     let seconds = pools.settings().socket_timeout.as_secs_f64();
     let (status, code, what): (i32, Code, String) = match failure {
@@ -220,13 +235,17 @@ fn fail<F: Front>(pools: &Pools, front: &F, failure: Failure) -> i32 {
     let who = format!("a worker of the process group '{group}'");
     if front.has_sent() {
         if !front.client_gone() {
-            let line = format!("{DAEMON_CUT}the response was cut short: {who} {what}");
+            let line = format!("{DAEMON_CUT}the response was cut short: {who} {what}: {call}");
             front.log(Level::Error, false, line.as_bytes());
         }
         front.abort(&MayBlock::detached());
         return outcome::CUT;
     }
-    let line = format!("{code}{who} {what}");
+    if front.has_body() && !front.body_ended() {
+        // The rest is not waited for, only to be thrown away.
+        front.close_after_response();
+    }
+    let line = format!("{code}{who} {what}: {call}");
     front.log(Level::Error, false, line.as_bytes());
     if failure == Failure::NotServed {
         front.retry_after(RETRY_AFTER);

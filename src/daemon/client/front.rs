@@ -45,6 +45,9 @@ pub trait Front: Exchange {
     /// The end user has taken nothing for that long: nothing more is sent.
     fn give_up(&self);
 
+    /// The connection ends after this response: what the end user still sends is not waited for.
+    fn close_after_response(&self);
+
     /// Adds `Retry-After` to an error page.
     fn retry_after(&self, seconds: u32);
 }

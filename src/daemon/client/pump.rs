@@ -13,7 +13,7 @@ use super::output::Output;
 use super::pools::{Lease, Pools};
 use super::retry::Event;
 use super::upload;
-use super::{file, head};
+use super::{Call, file, head};
 use crate::daemon::wire::{FileRange, Header, Kind, Read, Refused, flag, reply};
 use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
@@ -42,6 +42,7 @@ pub enum End {
 pub struct Pump<'a, F> {
     pub(super) front: &'a F,
     pub(super) pools: &'a Pools,
+    call: &'a Call<'a>,
     /// The connection, until the worker has nothing more to say.
     pub(super) lease: Option<Lease<'a>>,
     pub(super) buffers: &'a mut Buffers,
@@ -59,13 +60,20 @@ pub struct Pump<'a, F> {
 
 impl<'a, F: Front> Pump<'a, F> {
     /// The attempt on `lease`.
-    pub fn new(front: &'a F, pools: &'a Pools, lease: Lease<'a>, buffers: &'a mut Buffers) -> Self {
+    pub fn new(
+        front: &'a F,
+        pools: &'a Pools,
+        call: &'a Call<'a>,
+        lease: Lease<'a>,
+        buffers: &'a mut Buffers,
+    ) -> Self {
         buffers.incoming.reset();
         buffers.pieces.clear();
         buffers.descriptors.clear();
         Pump {
             front,
             pools,
+            call,
             lease: Some(lease),
             buffers,
             answered: false,
@@ -200,8 +208,10 @@ impl<'a, F: Front> Pump<'a, F> {
                 Ok(())
             }
             Ok(Err(what)) => {
-                let line =
-                    format!("{DAEMON_BAD_ANSWER}a worker sent a response with a bad head: {what}");
+                let line = format!(
+                    "{DAEMON_BAD_ANSWER}a worker sent a response with a bad head ({what}): {}",
+                    self.call
+                );
                 front.log(Level::Error, false, line.as_bytes());
                 Err(End::Outcome(502))
             }
@@ -289,7 +299,8 @@ impl<'a, F: Front> Pump<'a, F> {
         if !header.has(flag::BAD) {
             let line = format!(
                 "{DAEMON_CUT}the response was cut short: a worker sent {missing} bytes less than \
-                 it had announced"
+                 it had announced: {}",
+                self.call
             );
             self.front.log(Level::Error, false, line.as_bytes());
         }
@@ -370,7 +381,10 @@ impl<'a, F: Front> Pump<'a, F> {
     /// A file cannot become part of the response.
     #[cold]
     pub(super) fn bad_file(&mut self, what: &str) -> End {
-        let line = format!("{DAEMON_BAD_FILE}a worker sent a file that cannot be used: {what}");
+        let line = format!(
+            "{DAEMON_BAD_FILE}a worker sent a file that cannot be used ({what}): {}",
+            self.call
+        );
         self.front.log(Level::Error, false, line.as_bytes());
         self.lease = None;
         if self.front.has_sent() {

@@ -62,6 +62,11 @@ impl Front for HttpdExchange<'_> {
     }
 
     #[cold]
+    fn close_after_response(&self) {
+        self.request.connection().close_after_response();
+    }
+
+    #[cold]
     fn retry_after(&self, seconds: u32) {
         let value = self.request.pool().copy(seconds.to_string().as_bytes());
         // SAFETY: a constant and a string of the request's pool.

@@ -167,7 +167,11 @@ fn a_worker_that_dies_with_the_request_is_502() {
     let (status, logged, front) = refused(|_| ());
     assert_eq!((status, logged), (502, code(303)));
     assert!(front.seen.borrow().is_empty());
-    assert!(front.logged.borrow()[0].1.contains("'site'"));
+    let line = front.logged.borrow()[0].1.clone();
+    assert!(
+        line.contains("'site'") && line.ends_with(": POST /"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -231,3 +231,45 @@ fn a_worker_that_dies_during_an_upload() {
     assert!(front.body.borrow().len() > 100);
     worker.finish();
 }
+
+/// A front whose end user has sent the head and is silent; the second is the end user's socket.
+fn silent() -> (FakeFront, std::os::unix::net::UnixStream) {
+    let (user, far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let front = FakeFront {
+        socket: Some(user),
+        ..front([Body::Later(bytes(10))])
+    };
+    (front, far)
+}
+
+#[test]
+fn a_worker_that_dies_while_the_end_user_is_silent() {
+    let (front, _far) = silent();
+    let worker = Worker::serve(|mut peer| {
+        peer.expect(Kind::Request);
+        peer.send(
+            &Read {
+                wanted: 1,
+                limit: 9,
+            }
+            .encode(),
+        );
+    });
+    assert_eq!(forward(&pools(&[&worker]), &front), 502);
+    assert_eq!(front.waits.get(), 0);
+    assert!(front.closes.get());
+    worker.finish();
+}
+
+#[test]
+fn an_end_user_who_is_silent_for_too_long() {
+    let (front, _far) = silent();
+    front.timeout.set(Duration::from_millis(50));
+    served(&front, |peer| {
+        peer.expect(Kind::Request);
+        // The server would find the time over; this one finds the body.
+        assert_eq!(ask(peer, 1, 1_000), (bytes(10), flag::END));
+    });
+    assert_eq!(front.waits.get(), 1);
+    assert_eq!(front.timeout.get(), Duration::from_millis(50));
+}

@@ -59,6 +59,7 @@ pub struct FakeFront {
     pub sent: Cell<bool>,
     pub gone: Cell<bool>,
     pub timeout: Cell<Duration>,
+    pub closes: Cell<bool>,
     /// Content-Length of the response.
     pub length: Cell<i64>,
 }
@@ -80,6 +81,7 @@ impl Default for FakeFront {
             sent: Cell::default(),
             gone: Cell::default(),
             timeout: Cell::new(Duration::from_secs(20)),
+            closes: Cell::default(),
             length: Cell::new(-1),
         }
     }
@@ -288,6 +290,10 @@ impl Front for FakeFront {
 
     fn give_up(&self) {
         self.gone.set(true);
+    }
+
+    fn close_after_response(&self) {
+        self.closes.set(true);
     }
 
     fn retry_after(&self, seconds: u32) {
