@@ -49,7 +49,7 @@ mod httpd {
         "ap_get_server_port",
         "ap_get_server_revision",
         "ap_getword_conf",
-        "ap_hook_(check_config|child_init|handler|post_config|translate_name)",
+        "ap_hook_(check_config|child_init|handler|monitor|post_config|translate_name)",
         "ap_log_error_",
         "ap_log_rerror_",
         "ap_map_http_request_error",

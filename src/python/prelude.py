@@ -302,6 +302,11 @@ def terminate_by_exception():
     set_signal_handler(signal.SIGTERM, terminate)
 
 
+def write_signals_to(descriptor):
+    """Called on the main thread, which has to be told of signals while it waits elsewhere."""
+    signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+
+
 def before_first_fork():
     """What has been imported is not looked at by the garbage collector any more: looking writes."""
     gc.collect()

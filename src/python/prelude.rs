@@ -228,6 +228,12 @@ impl Prelude {
         self.call(py, c"be_worker", [interval, signal]).map(drop)
     }
 
+    /// Python writes a byte to `fd` whenever a signal comes that it has a handler for.
+    pub fn write_signals_to(&self, py: Attached, fd: i32) -> Result<()> {
+        let fd = object::int(py, fd.into())?;
+        self.call(py, c"write_signals_to", [fd]).map(drop)
+    }
+
     /// Calls a function of the prelude that takes nothing and gives nothing: one of
     /// `terminate_by_exception`, `before_first_fork` and `after_fork`.
     pub fn tell(&self, py: Attached, name: &CStr) -> Result<()> {

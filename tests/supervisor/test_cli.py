@@ -1,5 +1,6 @@
 """The command line."""
 
+import os
 import subprocess
 
 import pytest
@@ -51,6 +52,20 @@ def test_bad_files(tmp_path, settings, changed, message):
     result = run(file)
     assert result.returncode == 78
     assert "[rwsgi:alert]" in result.stderr and "RWSGI0400: " in result.stderr
+
+
+def test_a_descriptor_is_read_from_its_beginning(settings):
+    fd = os.memfd_create("config")
+    os.write(fd, text_of(settings(threads="x")).encode())
+    command = [str(DAEMON), "--config-fd", str(fd)]
+    result = subprocess.run(command, capture_output=True, text=True, pass_fds=[fd])
+    os.close(fd)
+    assert result.returncode == 78
+    assert "threads: 'x' is no number" in result.stderr
+
+
+def test_a_descriptor_that_is_not_open():
+    assert run("--config-fd", "77").returncode == 66
 
 
 def test_no_file(tmp_path):

@@ -147,7 +147,7 @@ class Client:
         return Frame(kind, flags, aux, payload, descriptors)
 
     def answer(self, body=None):
-        """Reads to the end of the reply; `body(wanted, limit)` gives the frames that answer READ."""
+        """Reads to the end of the reply; `body(wanted, limit)` gives what answers a READ."""
         answer = Answer()
         while True:
             try:

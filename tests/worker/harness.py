@@ -40,6 +40,14 @@ def escape(value):
     return str(value).replace("\\", "\\\\").replace("\n", "\\n")
 
 
+def wait_until(condition, timeout=10):
+    """Waits for something that does not tell when it happens."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
+
+
 class Worker:
     """A worker process, started by [`start`]; the test is its supervisor."""
 
@@ -122,7 +130,7 @@ class Worker:
         return True
 
     def expect(self, name, timeout=15):
-        """Waits for a message of that name, and forgets it and the ones before it that are no log."""
+        """Waits for a message of that name, and forgets it."""
         deadline = time.monotonic() + timeout
         while True:
             for index, message in enumerate(self.messages):
@@ -165,10 +173,11 @@ class Worker:
                 rows.append((index, number, text[:length].decode()))
         return rows
 
-    def wait_for_row(self):
+    def wait_for_row(self, path="/"):
+        """Waits until a request for a path that begins so runs. (An earlier one may just end.)"""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            if rows := self.rows():
+            if rows := [row for row in self.rows() if row[2].split(" ")[1].startswith(path)]:
                 return rows[0]
             time.sleep(0.005)
         raise AssertionError("no request runs")

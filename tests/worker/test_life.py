@@ -85,8 +85,8 @@ def test_drain_lets_running_requests_end(start, app):
     with worker.connect() as client, worker.connect() as idle:
         idle.send(slow(script, 0))
         assert idle.answer().body == b"slow"
-        client.send(slow(script, 1))
-        worker.wait_for_row()
+        client.send(slow(script, 1, path="/slow"))
+        worker.wait_for_row("/slow")
         worker.tell(frames.drain())
         assert idle.answer().retry == -2
         answer = client.answer()
@@ -148,8 +148,7 @@ def test_sigterm_while_starting_ends_it_at_once(start, tmp_path):
     script = tmp_path / "slow.py"
     script.write_text(f"open({str(tmp_path / 'begun')!r}, 'w')\nimport time\ntime.sleep(60)")
     worker = start(wait=False, **{"import": f":{script}"})
-    while not (tmp_path / "begun").exists():
-        time.sleep(0.01)
+    harness.wait_until(lambda: (tmp_path / "begun").exists())
     worker.process.terminate()
     assert worker.process.wait(5) == 0
 
@@ -211,7 +210,7 @@ os._exit(0)
             os.kill(pid, 0)
             answer = client.answer()
             assert answer.eof or answer.reset
-            assert "in the child" in worker.stderr
+            harness.wait_until(lambda: "in the child" in worker.stderr)
         finally:
             os.kill(pid, signal.SIGKILL)
 
@@ -403,9 +402,7 @@ signal.signal(signal.SIGUSR2, handler)
     script = app(HELLO, before=before)
     worker = start(restrict_signal="off", **{"import": f":{script}"})
     worker.process.send_signal(signal.SIGUSR2)
-    deadline = time.monotonic() + 5
-    while "RWSGI0460" not in worker.log and time.monotonic() < deadline:
-        time.sleep(0.01)
+    harness.wait_until(lambda: "RWSGI0460" in worker.log)
     assert out.read_text() == str(int(signal.SIGUSR2))
     assert worker.get(script).body == b"hello"
     # Those of the server stay its own unless the application takes them.

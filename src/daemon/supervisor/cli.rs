@@ -1,7 +1,7 @@
 //! The command line of `rwsgi-daemon`.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -132,7 +132,11 @@ fn read(source: &Source) -> Result<GroupConfig, Refusal> {
         Source::Descriptor(number) => {
             let text = sys::inherit(*number).and_then(|fd| {
                 let mut text = Vec::new();
-                std::fs::File::from(fd).read_to_end(&mut text)?;
+                let mut file = std::fs::File::from(fd);
+                // Whoever wrote it, or an earlier supervisor that read it, has left the offset at
+                // the end. A pipe has none.
+                let _ = file.rewind();
+                file.read_to_end(&mut text)?;
                 Ok(text)
             });
             (format!("descriptor {number}"), text)

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -355,6 +355,7 @@ impl Worker {
     /// told to end.
     pub fn obey(&'static self) {
         let mut control_open = true;
+        let python = PythonSignals::new(self.config.restrict_signal);
         loop {
             if self.is_draining() && self.serving.load(Ordering::Acquire) == 0 {
                 return;
@@ -371,18 +372,23 @@ impl Worker {
                     events: libc::POLLIN,
                     revents: 0,
                 },
+                libc::pollfd {
+                    fd: python.fd(),
+                    events: libc::POLLIN,
+                    revents: 0,
+                },
             ];
             let timeout = if again { ACCEPT_AGAIN_MS } else { -1 };
-            // SAFETY: two valid structures.
-            let ready = unsafe { libc::poll(waits.as_mut_ptr(), 2, timeout) };
+            // SAFETY: valid structures.
+            let ready = unsafe { libc::poll(waits.as_mut_ptr(), waits.len() as _, timeout) };
             if ready == 0 && again {
                 self.try_to_accept_again();
             }
-            if !self.config.restrict_signal {
-                run_signal_handlers();
-            }
             if ready <= 0 {
                 continue;
+            }
+            if waits[2].revents != 0 {
+                python.handle();
             }
             if waits[0].revents != 0 {
                 drain_eventfd(self.control.as_raw_fd());
@@ -488,19 +494,54 @@ impl Worker {
     }
 }
 
-/// Runs the signal handlers of applications that may have some: Python does so on its main thread
-/// only, which is this one.
-fn run_signal_handlers() {
-    let Some(main) = runtime::runtime().and_then(|runtime| runtime.interpreters().pop()) else {
-        return;
-    };
-    let guard = attach::attach(main);
-    // SAFETY: attached to the main interpreter.
-    if unsafe { ffi::PyErr_CheckSignals() } != 0 {
-        let exception = Raised.take(guard.token());
-        let what = "a signal handler raised, which changes nothing";
-        let code = messages::SIGNAL_HANDLER_RAISED;
-        exceptions::log_for_process(guard.token(), code, what, &exception);
+/// Signal handlers of applications that may have some. Python runs them on its main thread only,
+/// which is in the control loop, so it has to be told.
+struct PythonSignals(Option<(OwnedFd, OwnedFd)>);
+
+impl PythonSignals {
+    fn new(restricted: bool) -> PythonSignals {
+        let mut pipe = [-1; 2];
+        if restricted {
+            return PythonSignals(None);
+        }
+        // SAFETY: two descriptors are filled in, which are ours.
+        let pipe = unsafe {
+            if libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) != 0 {
+                return PythonSignals(None);
+            }
+            (OwnedFd::from_raw_fd(pipe[0]), OwnedFd::from_raw_fd(pipe[1]))
+        };
+        if let Some(main) = runtime::runtime().and_then(|runtime| runtime.interpreters().pop()) {
+            let guard = attach::attach(main);
+            let py = guard.token();
+            let fd = pipe.1.as_raw_fd();
+            if let Err(raised) = main.prelude().write_signals_to(py, fd) {
+                raised.clear(py);
+            }
+        }
+        PythonSignals(Some(pipe))
+    }
+
+    /// Readable when there is a signal; negative where there are none.
+    fn fd(&self) -> i32 {
+        self.0.as_ref().map_or(-1, |(read, _)| read.as_raw_fd())
+    }
+
+    fn handle(&self) {
+        let mut bytes = [0_u8; 64];
+        // SAFETY: a buffer of that size; an open descriptor that does not block.
+        while unsafe { libc::read(self.fd(), bytes.as_mut_ptr().cast(), bytes.len()) } > 0 {}
+        let Some(main) = runtime::runtime().and_then(|runtime| runtime.interpreters().pop()) else {
+            return;
+        };
+        let guard = attach::attach(main);
+        let py = guard.token();
+        // SAFETY: attached to the main interpreter, on its main thread.
+        if unsafe { ffi::PyErr_CheckSignals() } != 0 {
+            let what = "a signal handler raised, which changes nothing";
+            let code = messages::SIGNAL_HANDLER_RAISED;
+            exceptions::log_for_process(py, code, what, &Raised.take(py));
+        }
     }
 }
 

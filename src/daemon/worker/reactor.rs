@@ -106,8 +106,6 @@ impl Worker {
             if count == 1 {
                 return event.u64;
             }
-            // A signal. It may be one that the application handles, on the main thread.
-            super::signal_eventfd(self.control.as_raw_fd());
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::spawn::{Failure, Recipe};
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
-use crate::httpd::apache::mpm;
+use crate::httpd::apache::{Pool, mpm};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_proc_t, apr_status_t, server_rec};
 use crate::messages::{SUPERVISOR_DIED, SUPERVISOR_KILLED, SUPERVISOR_NOT_STARTED};
@@ -121,13 +121,22 @@ impl Registration {
     }
 }
 
-/// A new generation: its children will hold the lifeline. Gives the read end.
+/// A new generation: its children will hold the lifeline. Gives the read end. `process` is httpd's
+/// pool for its whole life, `configuration` that of the configuration.
 ///
 /// # Errors
 /// The system's.
-pub fn begin() -> std::io::Result<OwnedFd> {
+pub fn begin(process: Pool<'_>, configuration: Pool<'_>) -> std::io::Result<OwnedFd> {
     let (read, write) = super::spawn::pipe()?;
     let mut parent = parent();
+    // SAFETY: `retire` may be called at any time.
+    unsafe {
+        configuration.on_clear(core::ptr::null_mut(), retire);
+        if parent.pid != std::process::id() {
+            // If a later configuration is in error, httpd ends without one.
+            process.on_clear(core::ptr::null_mut(), retire);
+        }
+    }
     parent.lifeline = Some(write);
     parent.pid = std::process::id();
     Ok(read)
@@ -222,37 +231,50 @@ impl Supervisor {
         }
     }
 
-    /// It has died. True if it was started again, or is to be tried again.
+    /// It has died. False if it is not needed any more.
     fn died(&mut self, status: c_int) -> bool {
         let pid = core::mem::take(&mut self.pid);
         if self.retired || mpm::is_exiting() || mpm::is_stopping() {
             return false;
         }
-        self.early_deaths = if self.started.elapsed() < HEALTHY {
+        let lived = self.started.elapsed();
+        self.early_deaths = if lived < HEALTHY {
             self.early_deaths.saturating_add(1)
         } else {
             0
         };
-        // What it left behind must not answer beside its successor for long: its workers notice
-        // the loss themselves and drain.
+        // One that dies before it has waited as it was told would be started as fast as its death
+        // is noticed.
+        let at_once = lived >= Duration::from_millis(self.config.start_delay_ms.into());
+        // Its workers notice the loss themselves and drain.
         let line = format!(
-            "{SUPERVISOR_DIED}the supervisor of the process group '{}' (pid {pid}) {}; it is \
-             started again{}",
+            "the supervisor of the process group '{}' (pid {pid}) {}; it is started again{}",
             self.label,
             how(status),
-            match delay_s(self.early_deaths) {
-                0 => String::new(),
-                delay => format!(", and begins in {delay} s"),
+            match (at_once, delay_s(self.early_deaths)) {
+                (true, 0) => String::new(),
+                (true, delay) => format!(", and begins in {delay} s"),
+                (false, _) => " in some seconds".to_owned(),
             }
         );
-        self.log(Level::Error, &line);
-        match self.start() {
-            Ok(()) => true,
-            Err(failure) => {
-                let message = self.not_started(&failure);
-                self.log(Level::Alert, &message);
-                false
-            }
+        if status == 0 {
+            // It was asked to, by a person or a script.
+            self.log(Level::Notice, &line);
+        } else {
+            self.log(Level::Error, &format!("{SUPERVISOR_DIED}{line}"));
+        }
+        if at_once {
+            self.start_or_wait();
+        }
+        true
+    }
+
+    /// Starts it; what fails is tried again later.
+    fn start_or_wait(&mut self) {
+        if let Err(failure) = self.start() {
+            self.pid = 0;
+            let message = self.not_started(&failure);
+            self.log(Level::Alert, &format!("{message}; it is tried again"));
         }
     }
 }
@@ -267,12 +289,11 @@ fn delay_s(early_deaths: u32) -> u32 {
     }
 }
 
-/// How a process ended, from its wait status.
+/// How a process ended, as httpd reports it: exit code and signal in one number.
 fn how(status: c_int) -> String {
-    if libc::WIFSIGNALED(status) {
-        format!("was killed by signal {}", libc::WTERMSIG(status))
-    } else {
-        format!("ended with exit code {}", libc::WEXITSTATUS(status))
+    match status {
+        0 => "ended with exit code 0".to_owned(),
+        number => format!("ended with exit code or signal {number}"),
     }
 }
 
@@ -295,11 +316,24 @@ unsafe extern "C" fn maintain(reason: c_int, data: *mut c_void, status: c_int) {
     });
 }
 
+/// Starts what could not be started at once. Called now and then in the parent.
+pub fn try_again() {
+    let mut parent = parent();
+    if parent.pid != std::process::id() || mpm::is_stopping() {
+        return;
+    }
+    for supervisor in &mut parent.supervisors {
+        if supervisor.pid == 0 && !supervisor.retired {
+            supervisor.start_or_wait();
+        }
+    }
+}
+
 /// Clean-up of the configuration's pool: httpd restarts, or ends.
 ///
 /// # Safety
 /// Called by APR.
-pub unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
+unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
     guard(
         Place::Server(core::ptr::null_mut()),
         sys::APR_SUCCESS,
@@ -315,6 +349,12 @@ pub unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
                 return sys::APR_SUCCESS;
             }
             parent.lifeline = None;
+            let all = core::mem::take(&mut parent.supervisors);
+            let (running, waiting): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.pid > 0);
+            parent.supervisors = running;
+            for supervisor in waiting {
+                supervisor.end();
+            }
             for supervisor in &mut parent.supervisors {
                 supervisor.retired = true;
                 supervisor.server = core::ptr::null_mut();
@@ -326,8 +366,8 @@ pub unsafe extern "C" fn retire(_: *mut c_void) -> apr_status_t {
     )
 }
 
-/// Ends all supervisors: politely, then not. httpd ends: the pools of their registrations are
-/// already gone.
+/// Ends all supervisors: politely, then not. httpd ends, so that their registrations, whose pools may
+/// be gone already, are left alone.
 fn stop(supervisors: Vec<Supervisor>) {
     let began = Instant::now();
     for supervisor in supervisors.iter().filter(|one| one.pid > 0) {
@@ -404,16 +444,31 @@ fn wait_readable(fd: &OwnedFd, deadline: Instant) {
     }
 }
 
-/// In a new child of httpd: what only the parent needs is closed. The lifeline stays.
-pub fn leave_to_parent() {
+/// In a new child of httpd, whose pool is `pool`: what only the parent needs is closed. The lifeline
+/// stays.
+pub fn leave_to_parent(pool: Pool<'_>) {
     let mut parent = parent();
-    // With -X the parent is the child.
     if parent.pid != std::process::id() {
-        for supervisor in core::mem::take(&mut parent.supervisors) {
-            // Its descriptors are closed; its registration stays, since pools are the parent's.
-            drop(supervisor);
-        }
+        // The descriptors are closed; the pools of the registrations are the parent's.
+        parent.supervisors.clear();
+    } else if !parent.supervisors.is_empty() {
+        // With -X the parent is the child, and ends without clearing the configuration's pool.
+        // SAFETY: the function may be called at any time.
+        unsafe { pool.on_clear(core::ptr::null_mut(), end_with_child) };
     }
+}
+
+/// Clean-up of the child's pool where the child is the parent.
+unsafe extern "C" fn end_with_child(_: *mut c_void) -> apr_status_t {
+    guard(
+        Place::Server(core::ptr::null_mut()),
+        sys::APR_SUCCESS,
+        || {
+            let supervisors = core::mem::take(&mut parent().supervisors);
+            stop(supervisors);
+            sys::APR_SUCCESS
+        },
+    )
 }
 
 #[cfg(test)]
@@ -425,12 +480,6 @@ mod tests {
         let delays: Vec<u32> = (0..9).map(delay_s).collect();
         assert_eq!(delays, [0, 0, 1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(delay_s(u32::MAX), LONGEST_DELAY_S);
-    }
-
-    #[test]
-    fn ends_are_described() {
-        assert_eq!(how(libc::SIGSEGV), "was killed by signal 11");
-        assert_eq!(how(3 << 8), "ended with exit code 3");
     }
 
     #[test]

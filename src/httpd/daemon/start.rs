@@ -173,11 +173,9 @@ pub fn launch(main: Server<'_>, pool: Pool<'_>) -> Result<(), String> {
         );
         main.log(Level::Debug, line.as_bytes());
     }
-    let lifeline = generation::begin().map_err(|error| {
+    let lifeline = generation::begin(main.process_pool(), pool).map_err(|error| {
         format!("{LIFELINE_FAILED}no pipe could be made for the process groups: {error}")
     })?;
-    // SAFETY: `retire` may be called at any time.
-    unsafe { pool.on_clear(core::ptr::null_mut(), generation::retire) };
     let naming = groups.socket_naming();
     for group in groups.all_mut() {
         start(group, &shared, &naming, &lifeline, main)

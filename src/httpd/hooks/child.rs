@@ -61,7 +61,7 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         let Some(config) = ServerConfig::of(server) else {
             return;
         };
-        generation::leave_to_parent();
+        generation::leave_to_parent(pool);
         for group in config.globals().groups().map_or(&[][..], Groups::all) {
             group.prepare_client();
         }

@@ -8,7 +8,9 @@ pub mod translate;
 use core::ffi::{CStr, c_char, c_int, c_ulong};
 
 use crate::httpd::config::{directives, server, settings};
-use crate::httpd::sys::{self, apr_pool_t, module};
+use crate::httpd::daemon::generation;
+use crate::httpd::sys::boundary::{Place, guard};
+use crate::httpd::sys::{self, apr_pool_t, module, server_rec};
 
 /// The module record, which `LoadModule rwsgi_module` looks up by this name.
 ///
@@ -67,6 +69,14 @@ static AFTER_TRANSLATE: Names<3> = {
     Names([userdir, vhost, core::ptr::null()])
 };
 
+/// httpd's `monitor`: called in the parent every ten seconds or so.
+unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
+    guard(Place::Server(server), sys::DECLINED, || {
+        generation::try_again();
+        sys::DECLINED
+    })
+}
+
 unsafe extern "C" fn register(_: *mut apr_pool_t) {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
@@ -75,6 +85,7 @@ unsafe extern "C" fn register(_: *mut apr_pool_t) {
         sys::ap_hook_post_config(Some(start::post_config), none, none, sys::APR_HOOK_MIDDLE);
         let last = sys::APR_HOOK_REALLY_LAST;
         sys::ap_hook_post_config(Some(start::launch), none, none, last);
+        sys::ap_hook_monitor(Some(monitor), none, none, sys::APR_HOOK_MIDDLE);
         sys::ap_hook_child_init(Some(child::child_init), none, none, sys::APR_HOOK_MIDDLE);
         sys::ap_hook_translate_name(
             Some(translate::translate_name),
