@@ -49,6 +49,9 @@ pub struct Loaded {
     mtime_us: i64,
     /// The int that `__mtime__` was set to: usually still the same object.
     mtime: Owned,
+    /// Loaded without a request: the first one is not asked whether it wants the script anew, as if
+    /// it had loaded it.
+    fresh: Cell<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -196,7 +199,8 @@ impl Script {
         }
         loaded.mtime_us != target.mtime_us
             || !loaded.has_its_mtime(py, names)
-            || self.reload_required(py, names, core, target, loaded)
+            || (!loaded.fresh.replace(false)
+                && self.reload_required(py, names, core, target, loaded))
     }
 
     /// Asks the module's own `reload_required(resource)`, if it has one.
@@ -271,7 +275,8 @@ impl Script {
         if self.loaded.borrow().is_some() {
             return Ok(());
         }
-        self.load(py, mtime_us).map(drop)
+        self.load(py, mtime_us)?.fresh.set(true);
+        Ok(())
     }
 
     /// The script has changed, and this process shall not load it again.
@@ -394,6 +399,7 @@ impl Script {
             mtime,
             module,
             mtime_us,
+            fresh: Cell::new(false),
         });
         let old = self.loaded.replace(Some(Rc::clone(&loaded)));
         self.failure.set(None);

@@ -408,3 +408,10 @@ signal.signal(signal.SIGUSR2, handler)
     # Those of the server stay its own unless the application takes them.
     worker.process.terminate()
     worker.expect("Drained")
+
+
+def test_a_required_script_that_is_gone_is_left_out(start, app, tmp_path):
+    script = app(HELLO)
+    worker = start(require=[f":{tmp_path}/deleted.wsgi", f":{script}"])
+    assert worker.said("Loaded") == [("Loaded", "", str(script))]
+    assert "deleted" in worker.log

@@ -161,3 +161,14 @@ def test_clients_that_wait_may_go(start, app):
     worker.tell(frames.stays_old("", script, frames.modification_time(script), 1000))
     assert worker.get(script).body == b"hello"
     assert worker.end() == 0
+
+
+def test_a_fresh_worker_answers_before_it_asks_again(start, app):
+    """Otherwise a script that always wants to be loaded anew would never answer."""
+    before = "def reload_required(path):\n    return True"
+    script = app(HELLO, before=before)
+    worker = start(require=f":{script}", threads=1)
+    with worker.connect() as client:
+        assert client.get(script).body == b"hello"
+        client.send(frames.request(script))
+        worker.expect("Stale")

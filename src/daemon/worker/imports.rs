@@ -1,5 +1,7 @@
 //! Scripts that are loaded before a worker is ready.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::channel::Channel;
 use crate::daemon::control::{FromWorker, Script};
 use crate::exchange::Level;
@@ -63,6 +65,14 @@ pub struct Listed {
     pub required: Vec<Script>,
 }
 
+/// Whether there is no such file any more: nobody can ask for it, so it must not keep a worker from
+/// being replaced for ever.
+fn is_deleted(script: &Script) -> bool {
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&script.path));
+    path.symlink_metadata()
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 /// Loads everything that has to be there before the first request.
 ///
 /// # Errors
@@ -80,6 +90,12 @@ pub fn load_listed(
         }
     }
     for script in &scripts.required {
+        if is_deleted(script) {
+            let path = String::from_utf8_lossy(&script.path);
+            let line = format!("script '{path}' has been deleted and is not loaded any more");
+            channel.log(Level::Info, line.as_bytes());
+            continue;
+        }
         if let Err(failure) = load(runtime, script, "the changed script could not be loaded") {
             return Err(FromWorker::Failed {
                 script: Some(script.clone()),

@@ -73,8 +73,10 @@ pub fn serve(worker: &'static Worker, runtime: &'static Runtime) -> ! {
         worker.channel.tell(&message);
         exit(1);
     }
+    // Before anybody may send signals to a worker that says it is ready.
+    let python = PythonSignals::new(worker.config.restrict_signal);
     worker.begin();
-    worker.obey();
+    worker.obey(&python);
     worker.end()
 }
 
@@ -353,9 +355,8 @@ impl Worker {
 
     /// The control loop: returns when all requests have been answered after the worker has been
     /// told to end.
-    pub fn obey(&'static self) {
+    fn obey(&'static self, python: &PythonSignals) {
         let mut control_open = true;
-        let python = PythonSignals::new(self.config.restrict_signal);
         loop {
             if self.is_draining() && self.serving.load(Ordering::Acquire) == 0 {
                 return;
@@ -516,7 +517,7 @@ impl PythonSignals {
             let py = guard.token();
             let fd = pipe.1.as_raw_fd();
             if let Err(raised) = main.prelude().write_signals_to(py, fd) {
-                raised.clear(py);
+                log_handler_failure(py, raised);
             }
         }
         PythonSignals(Some(pipe))
@@ -538,11 +539,15 @@ impl PythonSignals {
         let py = guard.token();
         // SAFETY: attached to the main interpreter, on its main thread.
         if unsafe { ffi::PyErr_CheckSignals() } != 0 {
-            let what = "a signal handler raised, which changes nothing";
-            let code = messages::SIGNAL_HANDLER_RAISED;
-            exceptions::log_for_process(py, code, what, &Raised.take(py));
+            log_handler_failure(py, Raised);
         }
     }
+}
+
+fn log_handler_failure(py: attach::Attached, raised: Raised) {
+    let what = "a signal handler raised, which changes nothing";
+    let code = messages::SIGNAL_HANDLER_RAISED;
+    exceptions::log_for_process(py, code, what, &raised.take(py));
 }
 
 /// The worker of this process.
