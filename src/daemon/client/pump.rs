@@ -106,7 +106,21 @@ impl<'a, F: Front> Pump<'a, F> {
     }
 
     /// Passes the answer on, to its end.
+    #[inline]
     pub fn run(&mut self) -> End {
+        let end = self.run_to_end();
+        if self.output.flush && matches!(end, End::Lost { .. }) {
+            // What was to be flushed before the end of the connection had not gone out yet. It may
+            // take a while; the connection is of no more use.
+            self.lease = None;
+            if let Err(end) = self.pass_all(Send::Flush) {
+                return end;
+            }
+        }
+        end
+    }
+
+    fn run_to_end(&mut self) -> End {
         loop {
             let step = match self.buffers.incoming.step() {
                 Ok(step) => step,

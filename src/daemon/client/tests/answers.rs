@@ -206,6 +206,27 @@ fn a_worker_that_dies_in_the_middle() {
 }
 
 #[test]
+fn what_was_flushed_before_the_worker_died_goes_out() {
+    let worker = Worker::serve(|mut peer| {
+        peer.expect(Kind::Request);
+        let mut frames = reply_frame("200 OK", &[], -1, b"first", flag::FLUSH);
+        let next = Header {
+            flags: flag::FLUSH,
+            ..Header::new(Kind::Data, 6)
+        };
+        frames.extend_from_slice(&next.encode());
+        frames.extend_from_slice(b"second");
+        peer.send(&frames);
+    });
+    let front = FakeFront::default();
+    assert_eq!(forward(&pools(&[&worker]), &front), outcome::CUT);
+    assert_eq!(front.data(), b"firstsecond");
+    assert_eq!(front.seen.borrow().last(), Some(&Seen::Abort));
+    assert_eq!(front.code().as_deref(), Some("RWSGI0304"));
+    worker.finish();
+}
+
+#[test]
 fn a_response_that_the_application_broke_is_cut_without_a_word() {
     let (outcome, front, kept) = answered(FakeFront::default(), |peer| {
         peer.reply(-1, b"beginning", 0);

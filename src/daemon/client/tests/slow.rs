@@ -235,11 +235,17 @@ fn a_worker_that_is_silent_with_a_backlog() {
         socket_timeout: Duration::from_millis(100),
         ..settings(&[&worker])
     });
-    let (front, far) = connected();
+    let (front, mut far) = connected();
+    let reader = std::thread::spawn(move || {
+        told.recv().unwrap();
+        // What the worker did say arrives.
+        let mut all = vec![0; 1_000_000];
+        far.read_exact(&mut all).unwrap();
+        all
+    });
     assert_eq!(forward(&group, &front), outcome::CUT);
-    told.recv().unwrap();
+    assert!(reader.join().unwrap() == bytes(1_000_000));
     assert_eq!(front.code().as_deref(), Some("RWSGI0304"));
     assert_eq!(front.seen.borrow().last(), Some(&Seen::Abort));
-    drop(far);
     worker.finish();
 }
