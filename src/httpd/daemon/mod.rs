@@ -5,6 +5,7 @@
 //! * [`group`]: the groups of a configuration.
 //! * [`places`]: the directories and files that the options name.
 //! * [`identity`]: who a group runs as.
+//! * [`trial`]: whether its user can use them.
 //! * [`start`]: from the configuration to running supervisors.
 //! * [`socket`]: the listening sockets.
 //! * [`spawn`]: fork, drop privileges, exec.
@@ -22,6 +23,7 @@ pub mod route;
 pub mod socket;
 pub mod spawn;
 pub mod start;
+pub mod trial;
 pub mod values;
 
 pub use group::{Group, Groups};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::identity::{self, Identity};
 use super::options::Options;
-use super::spawn::{self, Use};
+use super::trial::{self, Use};
 use crate::daemon::env_file;
 
 fn path(bytes: &[u8]) -> &Path {
@@ -99,7 +99,7 @@ pub fn try_out(
         .iter()
         .filter_map(|(_, file, way)| Some((c_string(file.as_os_str().as_bytes())?, *way)))
         .collect();
-    spawn::try_out(identity, root.as_deref(), &tried).map_err(|refusal| {
+    trial::try_out(identity, root.as_deref(), &tried).map_err(|refusal| {
         let within = options.chroot.as_deref().map_or_else(String::new, |root| {
             format!(" within the root directory {}", path(root).display())
         });
@@ -121,7 +121,7 @@ pub fn can_enter(options: &Options, identity: &Identity, directory: &Path) -> bo
     let identity = identity::is_root().then_some(identity);
     let root = options.chroot.as_deref().and_then(c_string);
     c_string(directory.as_os_str().as_bytes()).is_some_and(|directory| {
-        spawn::try_out(identity, root.as_deref(), &[(directory, Use::Enter)]).is_ok()
+        trial::try_out(identity, root.as_deref(), &[(directory, Use::Enter)]).is_ok()
     })
 }
 
