@@ -23,14 +23,29 @@ def workers_of(httpd, count=4):
     return httpd.workers()
 
 
+WARM = """\
+from django.core.handlers import exception, wsgi
+from django.template.loader import get_template
+from django.urls import get_resolver
+
+get_resolver().url_patterns
+get_resolver().reverse_dict
+get_template("notes/note_list.html")
+"""
+
+
 def memory_of_django(new_httpd, preload):
     options = f"processes=4 threads=5 preload={preload}"
-    with new_httpd(mode="daemon", threads=16, daemon=options, modules=["alias", "mime"]) as httpd:
+    with new_httpd(mode="daemon", threads=32, daemon=options, modules=["alias", "mime"]) as httpd:
         install(httpd)
-        # Loaded at the start, or there would be nothing to share.
+        # Loaded at the start, or there would be nothing to share; with what Django itself loads
+        # with the first request only.
+        httpd.write("site/warm.py", WARM)
         httpd.add(f"""
             WSGIApplicationGroup %{{GLOBAL}}
             WSGIImportScript "{httpd.root}/site/config/wsgi.py" process-group=tests \\
+                application-group=%{{GLOBAL}}
+            WSGIImportScript "{httpd.root}/site/warm.py" process-group=tests \\
                 application-group=%{{GLOBAL}}
         """)
         httpd.start()
@@ -123,6 +138,8 @@ def test_workers_are_forks_of_one_template(site):
 def test_killed_worker_is_forked_anew(site):
     before = facts_of_all(site)
     site.expect_log(r"RWSGI0407: .*SIGKILL")
+    # The answer has left, and the thread may just be about to note that.
+    site.allow_log("RWSGI0408: ")
     os.kill(before[0]["pid"], signal.SIGKILL)
     site.wait_until(lambda: before[0]["pid"] not in site.workers())
     site.wait_until(lambda: len(site.workers()) == 3)
@@ -135,7 +152,6 @@ def test_touch_makes_a_new_template(site):
     with Storm(site, connections=16) as storm:
         storm.wait_for(100)
         site.write("site/app.wsgi", APP.format(version=2), age=500)
-        assert site.json("/x")["version"] == 2
         site.wait_until(
             lambda: storm.answers[-1].body.count(b'"version": 2'), "the new code does not come"
         )

@@ -89,14 +89,17 @@ def test_a_slow_client_holds_no_thread_of_the_worker(new_httpd):
         applications(httpd, app="daemon.wsgi")
         httpd.start()
         file = httpd.root / "data" / "produced"
-        with SlowReaders(httpd.port, 4, f"/app/sized?size={MIB}&file={file}") as slow:
+        # More than what the system's buffers take.
+        size = 4 * MIB
+        with SlowReaders(httpd.port, 4, f"/app/sized?size={size}&file={file}") as slow:
+            slow.expected = size
             httpd.wait_until(lambda: produced(file) == 4, "the thread is held", timeout=10)
             for _ in range(20):
                 begin = time.monotonic()
                 assert httpd.get("/app/pid").status == 200
                 assert time.monotonic() - begin < 1
-            assert max(slow.received.values()) < MIB / 4
-            assert all(count >= MIB for count in slow.read_all())
+            assert max(slow.received.values()) < size / 4
+            assert all(count >= size for count in slow.read_all())
 
 
 def many_slow_clients(new_httpd, count, size):
@@ -139,7 +142,7 @@ def many_slow_clients(new_httpd, count, size):
 
 
 def test_forty_slow_clients_beside_quick_ones(new_httpd):
-    many_slow_clients(new_httpd, 40, MIB)
+    many_slow_clients(new_httpd, 40, 4 * MIB)
 
 
 @pytest.mark.soak
@@ -177,7 +180,7 @@ def test_a_slow_client_that_leaves(new_httpd):
         rounds = []
         for _ in range(3):
             file.unlink(missing_ok=True)
-            with SlowReaders(httpd.port, 8, f"/app/sized?size={MIB}&file={file}"):
+            with SlowReaders(httpd.port, 8, f"/app/sized?size={4 * MIB}&file={file}"):
                 httpd.wait_until(lambda: produced(file) == 8, "the threads are held")
             httpd.wait_until(lambda: processes.connections(httpd.port) == 0)
             httpd.get("/app/pid")

@@ -204,19 +204,22 @@ def raising(environ, start_response):
 
 
 def sized(environ, start_response):
-    """``size`` bytes in pieces of 64 KiB; notes when the last one was taken."""
+    """``size`` bytes in pieces of 64 KiB; notes when it is closed with all of them taken."""
     query = support.query(environ)
     size = int(query["size"])
     start_response("200 OK", [*TEXT, ("Content-Length", str(size))])
 
     def pieces():
         left = size
-        while left:
-            piece = b"s" * min(left, 65536)
-            left -= len(piece)
-            yield piece
-        if "file" in query:
-            support.note(query["file"], "produced")
+        try:
+            while left:
+                piece = b"s" * min(left, 65536)
+                left -= len(piece)
+                yield piece
+        finally:
+            # The last piece is the end of the declared length: nobody asks for another one.
+            if "file" in query and left == 0:
+                support.note(query["file"], "produced")
 
     return pieces()
 
