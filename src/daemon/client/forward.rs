@@ -51,8 +51,9 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
     }
     let mut patience = None;
     let mut fresh_failures = 0;
+    let mut there = None;
     loop {
-        let lease = match pools.lease(&mut patience) {
+        let lease = match pools.lease(there.take(), &mut patience) {
             Ok(lease) => lease,
             Err(why) => return unavailable(pools, front, call, why),
         };
