@@ -82,6 +82,13 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
                 fresh_failures += u32::from(fresh);
                 log_resend(front, call, event);
             }
+            Verdict::Again { there: same } => {
+                if pools.is_over(&mut patience) {
+                    return fail(pools, front, call, Failure::NotServed);
+                }
+                there = same.then_some(slot);
+                log_resend(front, call, event);
+            }
             Verdict::Fail { failure, suspect } => {
                 if suspect {
                     pools.suspect(slot);
