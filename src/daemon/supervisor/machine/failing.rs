@@ -13,8 +13,7 @@ const SHORT_SERVICE_MS: u64 = 10_000;
 
 /// One line, or a line and the lines of the reason, which may be a traceback.
 pub(super) fn with_reason(what: &str, reason: &str) -> String {
-    let between = if reason.contains('\n') { "\n" } else { " " };
-    format!("{what}:{between}{reason}")
+    format!("{what}: {reason}")
 }
 
 impl Machine {
