@@ -51,8 +51,9 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
     }
     let mut patience = None;
     let mut fresh_failures = 0;
+    let mut there = None;
     loop {
-        let lease = match pools.lease(&mut patience) {
+        let lease = match pools.lease(there.take(), &mut patience) {
             Ok(lease) => lease,
             Err(why) => return unavailable(pools, front, call, why),
         };
@@ -79,6 +80,13 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
                     pools.suspect(slot);
                 }
                 fresh_failures += u32::from(fresh);
+                log_resend(front, call, event);
+            }
+            Verdict::Again { there: same } => {
+                if pools.is_over(&mut patience) {
+                    return fail(pools, front, call, Failure::NotServed);
+                }
+                there = same.then_some(slot);
                 log_resend(front, call, event);
             }
             Verdict::Fail { failure, suspect } => {

@@ -153,15 +153,23 @@ impl Pools {
         }
     }
 
-    /// An idle connection, or a new one. `patience` is when to give up, set when there is
-    /// something to wait for.
+    /// An idle connection, or a new one. `there`: a new one to this slot, whose idle ones lead to
+    /// a worker that is being replaced. `patience` is when to give up, set when there is something
+    /// to wait for.
     ///
     /// # Errors
     /// There was none until then.
     #[inline]
-    pub fn lease(&self, patience: &mut Option<Instant>) -> Result<Lease<'_>, Unavailable> {
+    pub fn lease(
+        &self,
+        there: Option<usize>,
+        patience: &mut Option<Instant>,
+    ) -> Result<Lease<'_>, Unavailable> {
         if self.slots.is_empty() {
             return Err(Unavailable::NobodyListens(libc::ENOENT));
+        }
+        if let Some(slot) = there {
+            return self.connect(slot, patience);
         }
         let slot = self.choose();
         let idle = self.slots[slot].idle().pop();
@@ -208,6 +216,14 @@ impl Pools {
                 pause(left.min(LOOK_AGAIN));
             }
         }
+    }
+
+    /// Whether the time that a request may wait for a worker is over; it begins when this is asked
+    /// first.
+    #[cold]
+    pub fn is_over(&self, patience: &mut Option<Instant>) -> bool {
+        let now = Instant::now();
+        now >= *patience.get_or_insert_with(|| now + self.settings.connect_timeout)
     }
 
     fn connect_to(&self, slot: usize, wait: Option<Duration>) -> Result<Connection, Unavailable> {

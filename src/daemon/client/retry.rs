@@ -51,6 +51,12 @@ pub enum Verdict {
         /// The slot has failed.
         suspect: bool,
     },
+    /// The worker has said that it did not start the request: send it again, for as long as a
+    /// connection would be waited for. `there`: to the same slot, which has a new worker.
+    Again {
+        /// The request waited there for its replacement.
+        there: bool,
+    },
     /// Answer with an error. `suspect` as above.
     Fail {
         /// Why.
@@ -98,6 +104,11 @@ pub fn judge(event: Event, progress: Progress) -> Verdict {
     if !not_started {
         return fail(Failure::Died, suspect);
     }
+    match event {
+        Event::GoAway => return Verdict::Again { there: false },
+        Event::Refused(_) => return Verdict::Again { there: true },
+        _ => {}
+    }
     // A pooled connection that fails is used up, which ends by itself; fresh ones are counted.
     if progress.fresh && progress.fresh_failures + 1 >= FRESH_FAILURES {
         return fail(Failure::NotServed, suspect);
@@ -122,6 +133,7 @@ mod tests {
     fn resent(event: Event, progress: Progress) -> Option<bool> {
         match judge(event, progress) {
             Verdict::Resend { suspect } => Some(suspect),
+            Verdict::Again { .. } => Some(false),
             Verdict::Fail { .. } => None,
         }
     }
@@ -206,13 +218,17 @@ mod tests {
             assert_eq!(resent(Event::Reset, fresh).is_some(), again);
             if !again {
                 assert!(matches!(
-                    judge(Event::GoAway, fresh),
+                    judge(Event::Reset, fresh),
                     Verdict::Fail {
                         failure: Failure::NotServed,
-                        suspect: false
+                        suspect: true
                     }
                 ));
             }
+            // A worker that takes its leave has not failed.
+            assert_eq!(judge(Event::GoAway, fresh), Verdict::Again { there: false });
+            let draining = Event::Refused(Refused::Draining);
+            assert_eq!(judge(draining, fresh), Verdict::Again { there: true });
         }
     }
 }

@@ -99,9 +99,19 @@ pub fn load_listed(
         if let Err(failure) = load(runtime, script, "the changed script could not be loaded") {
             return Err(FromWorker::Failed {
                 script: Some(script.clone()),
-                text: failure.lines().join(&b"\n"[..]),
+                // The supervisor's message, which this follows, has a code.
+                text: without_code(failure.lines().join(&b"\n"[..])),
             });
         }
     }
     Ok(())
+}
+
+/// A text without the code that it begins with.
+fn without_code(text: Vec<u8>) -> Vec<u8> {
+    let code = messages::IMPORT_FAILED.to_string();
+    match text.strip_prefix(code.as_bytes()) {
+        Some(rest) => rest.to_vec(),
+        None => text,
+    }
 }

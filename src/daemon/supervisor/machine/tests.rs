@@ -555,7 +555,7 @@ fn sample_was_a_deadlock(world: &World, id: WorkerId) -> bool {
 
 fn histories(make: impl Fn(u64) -> GroupConfig) {
     for seed in 1..400 {
-        let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let config = make(seed);
         let processes = config.processes as usize;
         let mut world = World::new(config);
