@@ -134,10 +134,11 @@ def kills_under_load(new_httpd, rounds):
 
         def as_before():
             now = open_things(httpd)
-            # Idle connections to the workers are kept: as many as requests were under way at once.
+            # Idle connections to the workers are kept: at most as many for each of them as requests
+            # were under way at once.
             return (
-                now["httpd"] <= before["httpd"] + connections + 8
-                and sum(now["worker"]) <= sum(before["worker"]) + connections + 8
+                now["httpd"] <= before["httpd"] + 2 * connections
+                and sum(now["worker"]) <= sum(before["worker"]) + 2 * connections
                 and now["supervisor"] <= before["supervisor"] + 2
                 and all(
                     now[k] == before[k] for k in ("parent", "sockets", "workers", "supervisors")

@@ -24,12 +24,12 @@ def server(new_httpd):
         yield httpd.start()
 
 
-def full_duplex(server, size, tls, framing):
+def full_duplex(server, size, framing):
     """The application writes what it has read before it reads on; the client does both at once."""
     block = random.Random(size).randbytes(MIB)
     sent, received = hashlib.sha256(), hashlib.sha256()
     problems = []
-    with server.connect(tls, timeout=60) as connection:
+    with server.connect(timeout=60) as connection:
         head = {"Transfer-Encoding": "chunked"}
         if framing == "length":
             head = {"Content-Length": str(size)}
@@ -48,7 +48,6 @@ def full_duplex(server, size, tls, framing):
             except OSError as error:
                 problems.append(repr(error))
 
-        # A TLS connection object may be used by one reader and one writer.
         sender = threading.Thread(target=send)
         sender.start()
         try:
@@ -65,14 +64,8 @@ def full_duplex(server, size, tls, framing):
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_full_duplex(server, framing):
-    full_duplex(server, 100 * MIB if framing == "length" else 20 * MIB, False, framing)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_hundred_mebibytes_each_way(server, framing):
-    full_duplex(server, 100 * MIB, False, framing)
+    full_duplex(server, 100 * MIB, framing)
 
 
 def test_two_full_duplex_uploads_at_once(server):
@@ -80,7 +73,7 @@ def test_two_full_duplex_uploads_at_once(server):
 
     def run():
         try:
-            full_duplex(server, 10 * MIB, False, "length")
+            full_duplex(server, 10 * MIB, "length")
         except Exception as error:
             failures.append(repr(error))
 
@@ -116,9 +109,10 @@ def test_a_body_that_nobody_reads_is_not_pumped(server, framing):
         assert total < 32 * MIB
         grown = sum(map(processes.resident_kib, pids)) - before
         assert grown < 4096, f"{grown} KiB were buffered"
-        connection.socket.settimeout(30)
         gate.step()
-        assert connection.read_head().status == 200
+        server.wait_until(lambda: file.read_text().split() == ["begun", "ended"])
+        # httpd itself would go on reading the body before it answers; nobody waits for that here.
+        connection.reset()
 
 
 def test_the_thread_is_free_while_the_rest_of_a_body_is_dropped(server):

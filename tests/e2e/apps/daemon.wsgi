@@ -235,6 +235,7 @@ def unread(environ, start_response):
     query = support.query(environ)
     support.note(query["file"], "begun")
     support.wait(query["gate"])
+    support.note(query["file"], "ended")
     return support.answer(start_response, str(os.getpid()))
 
 
