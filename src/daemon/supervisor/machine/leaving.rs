@@ -9,6 +9,8 @@ use crate::messages;
 
 /// A process that only has to call exit gets this long.
 const EXIT_MS: u64 = 5_000;
+/// More than its own limit for exit handlers.
+const EXIT_MARGIN_MS: u64 = 500;
 /// What has not begun to serve has nothing to lose.
 const STARTING_EXIT_MS: u64 = 1_000;
 
@@ -29,7 +31,8 @@ impl Machine {
 
     /// Milliseconds until a process without requests must have ended.
     pub(super) fn exit_ms(&self) -> u64 {
-        self.shutdown_ms().max(EXIT_MS)
+        // The worker has a watchdog of its own, which says more; it comes first.
+        self.shutdown_ms().saturating_add(EXIT_MARGIN_MS).max(EXIT_MS)
     }
 
     /// Milliseconds that a worker gets for its running requests and its exit handlers.
