@@ -38,6 +38,15 @@ def parent(pid: int) -> int:
     return int(stat[1]) if stat else 0
 
 
+def age(pid: int) -> float:
+    """For how many seconds a process has existed; 0 if there is no such process."""
+    stat = _stat(pid)
+    if stat is None:
+        return 0
+    started = int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    return float(Path("/proc/uptime").read_text().split()[0]) - started
+
+
 def program(pid: int) -> str:
     """The file name of a process's program; empty if there is no such process."""
     try:
