@@ -32,7 +32,9 @@ impl Machine {
     /// Milliseconds until a process without requests must have ended.
     pub(super) fn exit_ms(&self) -> u64 {
         // The worker has a watchdog of its own, which says more; it comes first.
-        self.shutdown_ms().saturating_add(EXIT_MARGIN_MS).max(EXIT_MS)
+        self.shutdown_ms()
+            .saturating_add(EXIT_MARGIN_MS)
+            .max(EXIT_MS)
     }
 
     /// Milliseconds that a worker gets for its running requests and its exit handlers.
