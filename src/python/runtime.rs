@@ -200,7 +200,8 @@ pub fn adopt(options: Options, services: Services) -> Result<(), String> {
 }
 
 fn install(options: Options, services: Services) -> Result<&'static Runtime, String> {
-    let gate = Gate::new(options.request_permits);
+    // Only a worker has few threads.
+    let gate = Gate::new(options.request_permits, services.replacement.is_some());
     let runtime = Runtime {
         services,
         options,

@@ -64,6 +64,9 @@ pub fn serve_in(
     drop(permit);
     incoming.started_us = clock_us();
     let served = serve_attached(guard.token(), exchange, target, &incoming);
+    if runtime.gate.learns() {
+        runtime.gate.note(clock_us() - incoming.started_us);
+    }
     let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
     if waited_long {
         wake_others(guard.token());
