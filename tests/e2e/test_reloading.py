@@ -129,12 +129,20 @@ def reload_required(resource):
     assert seen.read_text() == str(site.httpd.root / "site" / "required.wsgi")
     loads = 1
     for _ in range(3):
+        before = loads
         answer.write_text("True")
         site.label("required.wsgi")
+        if site.httpd.daemon:
+            # A process is not replaced for the same version again within a second.
+            site.httpd.wait_until(
+                lambda wanted=before + 1: (
+                    site.label("required.wsgi") and len(site.loads("required.wsgi")) >= wanted
+                )
+            )
         answer.write_text("False")
         site.label("required.wsgi")
-        before, loads = loads, len(site.loads("required.wsgi"))
-        # The new process asks, too, before it serves.
+        loads = len(site.loads("required.wsgi"))
+        # The new process asks, too.
         assert loads == before + 1 or (site.httpd.daemon and loads > before)
     answer.write_text("1/0")
     site.httpd.expect_log("RWSGI0105.*ZeroDivisionError")
