@@ -27,7 +27,9 @@ def server(new_httpd, request):
     with new_httpd(mpm=request.param, threads=8, modules=["reqtimeout"]) as httpd:
         applications(httpd, app="robust.wsgi")
         httpd.add("RequestReadTimeout handshake=0 header=5 body=5")
-        yield httpd.start()
+        # Started, or the first look at its processes comes too early.
+        httpd.start().get("/app")
+        yield httpd
 
 
 def garbage(source: random.Random) -> bytes:
