@@ -190,8 +190,9 @@ def test_signals_of_a_worker_are_as_a_program_expects(new_httpd):
         facts = identity(httpd)
         assert facts["masked"] == []
         ignored = int(processes.status(facts["pid"])["SigIgn"], 16)
-        # Python ignores SIGPIPE and SIGXFSZ by itself.
-        assert ignored & ~((1 << (signal.SIGPIPE - 1)) | (1 << (signal.SIGXFSZ - 1))) == 0
+        # Python ignores SIGPIPE and SIGXFSZ by itself; those from 32 on are the C library's.
+        found = {number for number in range(1, 32) if ignored & 1 << (number - 1)}
+        assert found <= {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 # Replacement

@@ -24,17 +24,18 @@ pub(super) struct Ending {
 }
 
 impl Machine {
-    /// Milliseconds that exit handlers may take; 0: for ever.
+    /// Milliseconds that exit handlers may take; 0: for ever. The worker has a watchdog of its own,
+    /// which says more, so it comes first.
     fn shutdown_ms(&self) -> u64 {
-        u64::from(self.config.shutdown_timeout) * 1000
+        match u64::from(self.config.shutdown_timeout) * 1000 {
+            0 => 0,
+            ms => ms + EXIT_MARGIN_MS,
+        }
     }
 
     /// Milliseconds until a process without requests must have ended.
     pub(super) fn exit_ms(&self) -> u64 {
-        // The worker has a watchdog of its own, which says more; it comes first.
-        self.shutdown_ms()
-            .saturating_add(EXIT_MARGIN_MS)
-            .max(EXIT_MS)
+        self.shutdown_ms().max(EXIT_MS)
     }
 
     /// Milliseconds that a worker gets for its running requests and its exit handlers.
