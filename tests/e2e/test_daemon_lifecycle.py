@@ -856,6 +856,52 @@ def test_home_and_python_path(new_httpd):
         assert facts["argv"] == httpd.json("/app/identity")["argv"]
 
 
+def test_small_options(new_httpd):
+    """python-eggs, switch-interval; and options without effect are accepted."""
+    options = "python-eggs=/tmp/eggs switch-interval=0.02 send-buffer-size=65536"
+    options += " receive-buffer-size=65536 header-buffer-size=8192 response-flush-delay=0"
+    options += " response-socket-timeout=5 server-metrics=On"
+    with group(new_httpd, options) as httpd:
+        facts = identity(httpd)
+        assert facts["environ"]["PYTHON_EGG_CACHE"] == "/tmp/eggs"
+        assert facts["switch_interval"] == 0.02
+        response = httpd.get("/answer/many-headers")
+        assert response.header("X-Long") == "x" * 30000
+        size = 2_000_000
+        target = f"/answer/large?size={size}&piece=70000"
+        assert len(httpd.get(target).body) == size
+
+
+@pytest.mark.parametrize("kib", [64, 0])
+def test_response_buffer_size(new_httpd, kib):
+    """With 64 KiB, a client that does not read 7 MiB holds its thread; by default it does not."""
+    size = 7 << 20
+    with group(new_httpd, f"threads=2 response-buffer-size={kib << 10}") as httpd:
+        file = httpd.root / "data" / "produced"
+        with httpd.connect() as connection:
+            connection.request(f"/app/sized?size={size}&file={file}")
+            if kib:
+                time.sleep(1)
+                assert not file.exists()
+            else:
+                httpd.wait_until(file.exists, "the thread is held")
+            assert len(connection.read_response().body) == size
+        httpd.wait_until(file.exists)
+
+
+def test_response_socket_timeout(new_httpd):
+    """A client that takes nothing for so long is given up, and its thread is free again."""
+    options = "threads=1 response-buffer-size=65536 response-socket-timeout=1"
+    with group(new_httpd, options) as httpd:
+        with httpd.connect() as connection:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.request(f"/app/sized?size={64 << 20}")
+            connection.read_head()
+            begin = time.monotonic()
+            assert httpd.get("/app/pid").status == 200
+            assert time.monotonic() - begin < 8
+
+
 @pytest.mark.skipif(not paths.VENV.exists(), reason="no virtual environment")
 def test_virtual_environment(new_httpd):
     """173: ``python-home``; the interpreter is the environment's own."""

@@ -50,6 +50,7 @@ def identity(environ, start_response):
         },
         "masked": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))),
         "threads": threading.active_count(),
+        "switch_interval": sys.getswitchinterval(),
     }
     return support.answer(start_response, json.dumps(facts), content_type="application/json")
 
