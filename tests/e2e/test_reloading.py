@@ -177,6 +177,7 @@ def test_two_groups_two_modules(site):
 
 def test_concurrent_first_requests_load_once(site):
     """A slow import, and more requests than threads at once."""
+    site.httpd.allow_log("AH00484: server reached MaxRequestWorkers")
     site.script("slow.wsgi", "once", "import time; time.sleep(0.2)")
     answers = []
     threads = [

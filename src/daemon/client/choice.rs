@@ -2,11 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+/// With so few slots, all are looked at where one of the two that were drawn is busy.
+const FEW: usize = 16;
+
 /// What is known of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// How busy it is thought to be.
     pub load: u32,
+    /// Requests of this process that it has.
+    pub running: u32,
     /// It has just failed.
     pub suspect: bool,
 }
@@ -45,6 +50,19 @@ pub fn choose(count: usize, random: u32, standing: impl Fn(usize) -> Standing) -
     } else {
         (first, second)
     };
+    // A request that waits behind others while a third slot has a free thread is worse than a look
+    // at all of them.
+    if !(one.suspect && other.suspect) && one.running.max(other.running) > 0 && count <= FEW {
+        let least = (0..count)
+            .map(|step| (first + step) % count)
+            .min_by_key(|&slot| {
+                let standing = standing(slot);
+                (standing.suspect, standing.running, standing.load)
+            })
+            .unwrap_or(slot);
+        let loser = (least != slot).then_some(slot).or(Some(loser));
+        return Choice { slot: least, loser };
+    }
     if one.suspect && other.suspect {
         // Both drawn are bad: any that is not will do.
         let good = (0..count)
@@ -65,7 +83,11 @@ mod tests {
     use super::*;
 
     fn standing(load: u32, suspect: bool) -> Standing {
-        Standing { load, suspect }
+        Standing {
+            load,
+            running: 0,
+            suspect,
+        }
     }
 
     /// Numbers that look random.
@@ -117,6 +139,26 @@ mod tests {
             assert_eq!(choice.slot, 5);
             let choice = choose(8, random, |slot| standing(slot as u32, true));
             assert!(choice.slot < 8);
+        }
+    }
+
+    #[test]
+    fn no_request_waits_while_a_slot_is_free() {
+        for random in randoms() {
+            let busy = |slot: usize| Standing {
+                load: [4, 4, 9][slot],
+                running: [4, 4, 0][slot],
+                suspect: false,
+            };
+            assert_eq!(choose(3, random, busy).slot, 2);
+            let equal = |slot: usize| Standing {
+                load: [8, 7, 6][slot],
+                running: 2,
+                suspect: slot == 2,
+            };
+            let choice = choose(3, random, equal);
+            assert_ne!(choice.slot, 2);
+            assert_ne!(Some(choice.slot), choice.loser);
         }
     }
 }

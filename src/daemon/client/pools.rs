@@ -114,6 +114,7 @@ impl Pools {
         let running = slot.running.load(Ordering::Relaxed);
         Standing {
             load: running + slot.hint.load(Ordering::Relaxed),
+            running,
             suspect: suspect_until != 0 && self.now() < suspect_until,
         }
     }
