@@ -401,6 +401,12 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_get_limit_req_body(self.as_ptr()) }
     }
 
+    /// Whether the end of the response has gone through httpd's filters.
+    #[inline(always)]
+    pub fn response_has_ended(self) -> bool {
+        self.raw().eos_sent != 0
+    }
+
     /// The client need not be told to go on any more.
     #[inline(always)]
     pub fn forget_continue(self) {

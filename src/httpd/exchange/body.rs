@@ -67,6 +67,12 @@ impl<'r> HttpdExchange<'r> {
             }
             let size = buffer.len().clamp(LEAST, MOST);
             match input.receive(block, size) {
+                // A body that is malformed when the response has begun: httpd's filter has ended
+                // the response and says nothing of it here, and the rubbish is in the brigade.
+                sys::APR_SUCCESS if self.request.response_has_ended() => {
+                    input.discard();
+                    return Err(self.lost(sys::HTTP_BAD_REQUEST));
+                }
                 sys::APR_SUCCESS if input.is_empty() && !block => {
                     return Err(BodyError::WouldBlock);
                 }

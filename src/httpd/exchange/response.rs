@@ -233,6 +233,10 @@ impl<'r> HttpdExchange<'r> {
     }
 
     fn pass(&self, brigade: Brigade<'r>) -> Result<(), ClientGone> {
+        if self.request.response_has_ended() {
+            // httpd has ended it (see `body`): nothing may follow.
+            self.client_gone.set(true);
+        }
         if self.client_gone.get() || self.filter_error.get() {
             brigade.discard();
             return Err(ClientGone);
