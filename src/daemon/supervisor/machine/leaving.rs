@@ -26,7 +26,7 @@ pub(super) struct Ending {
 impl Machine {
     /// Milliseconds that exit handlers may take; 0: for ever. The worker has a watchdog of its own,
     /// which says more, so it comes first.
-    fn shutdown_ms(&self) -> u64 {
+    pub(super) fn shutdown_ms(&self) -> u64 {
         match u64::from(self.config.shutdown_timeout) * 1000 {
             0 => 0,
             ms => ms + EXIT_MARGIN_MS,

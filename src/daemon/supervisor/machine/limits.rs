@@ -186,7 +186,7 @@ impl Machine {
         let worker = self.workers.get_mut(&id).expect("as above");
         worker.overdue = overdue;
         if leaving && !running.is_empty() && hopeless == running.len() {
-            let ms = u64::from(self.config.shutdown_timeout) * 1000;
+            let ms = self.shutdown_ms();
             if ms > 0 {
                 self.kill_after(id, ms);
             }
