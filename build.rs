@@ -123,6 +123,7 @@ mod httpd {
         "OK",
         "ENABLE_MMAP_OFF",
         "OPT_EXECCGI",
+        "OR_AUTHCFG",
         "OR_FILEINFO",
         "RAW_ARGS",
         "REQUEST_CHUNKED_(DECHUNK|ERROR)",

@@ -14,7 +14,7 @@ use super::head::{RequestHead, Target};
 use super::response::ResponseHead;
 
 /// Raised whenever a table or a structure that crosses the ABI changes its meaning or layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The exported symbol of a gateway, of type [`EntryPoint`].
 pub const ENTRY_POINT: &CStr = c"rwsgi_gateway";

@@ -22,6 +22,7 @@ DAEMON_MPMS = ("event",)
 def pytest_configure(config):
     config.addinivalue_line("markers", "rwsgi: differs from mod_wsgi on purpose, or is ours only")
     config.addinivalue_line("markers", "modes(*modes): the modes that a test runs in")
+    config.addinivalue_line("markers", "checklist(*numbers): items of the parity checklist")
     config.addinivalue_line("markers", "soak: long; run with RWSGI_TEST_SOAK=1")
 
 

@@ -7,8 +7,10 @@
 pub mod alias;
 pub mod directives;
 pub mod expand;
+pub mod mapping;
 pub mod server;
 pub mod settings;
+pub mod table;
 pub mod values;
 
 pub use alias::Alias;

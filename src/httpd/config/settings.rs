@@ -16,73 +16,56 @@ pub enum MapHead {
     Auto,
 }
 
-/// Settings of a server or a directory; `None` inherits.
-#[derive(Clone, Copy)]
-pub struct Settings {
+/// Declares [`Settings`]: every field is an `Option`, and `None` inherits.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
+        /// Settings of a server or a directory; `None` inherits.
+        #[derive(Clone, Copy)]
+        pub struct Settings {
+            $($(#[$doc])* pub $field: Option<$type>,)*
+        }
+
+        impl Settings {
+            /// Nothing is set.
+            pub const UNSET: Settings = Settings { $($field: None,)* };
+
+            /// `self` where it says something, else `parent`.
+            pub fn over(&self, parent: &Settings) -> Settings {
+                Settings { $($field: self.$field.or(parent.$field),)* }
+            }
+        }
+    };
+}
+
+settings! {
     /// `WSGIProcessGroup`.
-    pub process_group: Option<PoolStr>,
+    process_group: PoolStr,
     /// `WSGIRestrictProcess`; the empty name is embedded mode.
-    pub restrict_process: Option<Array<PoolStr>>,
+    restrict_process: Array<PoolStr>,
     /// `WSGIIgnoreActivity`.
-    pub ignore_activity: Option<bool>,
+    ignore_activity: bool,
     /// `WSGIApplicationGroup`.
-    pub application_group: Option<PoolStr>,
+    application_group: PoolStr,
     /// `WSGICallableObject`.
-    pub callable_object: Option<PoolStr>,
+    callable_object: PoolStr,
     /// `WSGIPassAuthorization`.
-    pub pass_authorization: Option<bool>,
+    pass_authorization: bool,
     /// `WSGIScriptReloading`.
-    pub script_reloading: Option<bool>,
+    script_reloading: bool,
     /// `WSGIReloadFailure Keep`.
-    pub keep_on_failure: Option<bool>,
+    keep_on_failure: bool,
     /// `WSGIChunkedRequest`.
-    pub chunked_request: Option<bool>,
+    chunked_request: bool,
     /// `WSGIMapHEADToGET`.
-    pub map_head_to_get: Option<MapHead>,
+    map_head_to_get: MapHead,
     /// `WSGIErrorOverride`.
-    pub error_override: Option<bool>,
+    error_override: bool,
     /// `WSGIEnableSendfile`.
-    pub enable_sendfile: Option<bool>,
+    enable_sendfile: bool,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.
 unsafe impl Sync for Settings {}
-
-impl Settings {
-    /// Nothing is set.
-    pub const UNSET: Settings = Settings {
-        process_group: None,
-        restrict_process: None,
-        ignore_activity: None,
-        application_group: None,
-        callable_object: None,
-        pass_authorization: None,
-        script_reloading: None,
-        keep_on_failure: None,
-        chunked_request: None,
-        map_head_to_get: None,
-        error_override: None,
-        enable_sendfile: None,
-    };
-
-    /// `self` where it says something, else `parent`.
-    pub fn over(&self, parent: &Settings) -> Settings {
-        Settings {
-            process_group: self.process_group.or(parent.process_group),
-            restrict_process: self.restrict_process.or(parent.restrict_process),
-            ignore_activity: self.ignore_activity.or(parent.ignore_activity),
-            application_group: self.application_group.or(parent.application_group),
-            callable_object: self.callable_object.or(parent.callable_object),
-            pass_authorization: self.pass_authorization.or(parent.pass_authorization),
-            script_reloading: self.script_reloading.or(parent.script_reloading),
-            keep_on_failure: self.keep_on_failure.or(parent.keep_on_failure),
-            chunked_request: self.chunked_request.or(parent.chunked_request),
-            map_head_to_get: self.map_head_to_get.or(parent.map_head_to_get),
-            error_override: self.error_override.or(parent.error_override),
-            enable_sendfile: self.enable_sendfile.or(parent.enable_sendfile),
-        }
-    }
-}
 
 /// httpd's `create_dir_config`. The pool may be a request's (`.htaccess`).
 ///

@@ -7,7 +7,7 @@ pub mod translate;
 
 use core::ffi::{CStr, c_char, c_int, c_ulong};
 
-use crate::httpd::config::{directives, server, settings};
+use crate::httpd::config::{server, settings, table};
 use crate::httpd::daemon::generation;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, module, server_rec};
@@ -30,7 +30,7 @@ pub static mut rwsgi_module: module = module {
     merge_dir_config: Some(settings::merge),
     create_server_config: Some(server::create),
     merge_server_config: Some(server::merge),
-    cmds: directives::COMMANDS.as_ptr(),
+    cmds: table::COMMANDS.as_ptr(),
     register_hooks: Some(register),
     flags: 0,
 };

@@ -1,0 +1,150 @@
+//! The directives that map URLs to scripts, and scripts to groups.
+
+use super::directives::Target;
+use super::{Alias, alias::Pattern, values};
+use crate::httpd::apache::command::Words;
+use crate::httpd::apache::{Array, PoolStr};
+use crate::httpd::daemon;
+
+/// `WSGIApplicationGroup`.
+pub fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    target.note_application_group(&word)?;
+    let name = target.group(word);
+    target.settings()?.application_group = Some(name);
+    Ok(())
+}
+
+/// `WSGIProcessGroup`.
+pub fn process_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    let name = target.group(word);
+    target.settings()?.process_group = Some(name);
+    Ok(())
+}
+
+/// `WSGIRestrictProcess`.
+pub fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
+    let mut allowed = Array::new(target.command.pool());
+    while let Some(word) = words.next_word() {
+        allowed.push(target.group(word));
+    }
+    if allowed.items().is_empty() {
+        return Err(format!(
+            "{} needs at least one name; %{{GLOBAL}} stands for httpd's own processes",
+            target.name()
+        ));
+    }
+    target.settings()?.restrict_process = Some(allowed);
+    Ok(())
+}
+
+/// `WSGIScriptAlias`.
+pub fn script_alias(target: &mut Target<'_>, words: Words<'_>) -> Result<(), String> {
+    add_alias(target, words, |target, location| {
+        if location.bytes().first() != Some(&b'/') {
+            return Err(format!(
+                "{}: the URL path must begin with '/'; it is '{}'",
+                target.name(),
+                location.text()
+            ));
+        }
+        Ok(Pattern::Prefix(location))
+    })
+}
+
+/// `WSGIScriptAliasMatch`.
+pub fn script_alias_match(target: &mut Target<'_>, words: Words<'_>) -> Result<(), String> {
+    add_alias(target, words, |target, pattern| {
+        match target.command.regex(&pattern) {
+            Some(regex) => Ok(Pattern::Regex(regex)),
+            None => Err(format!(
+                "{}: the regular expression '{}' could not be compiled",
+                target.name(),
+                pattern.text()
+            )),
+        }
+    })
+}
+
+fn add_alias(
+    target: &mut Target<'_>,
+    mut words: Words<'_>,
+    pattern: impl FnOnce(&Target<'_>, PoolStr) -> Result<Pattern, String>,
+) -> Result<(), String> {
+    let (Some(location), Some(file)) = (words.next_word(), words.next_word()) else {
+        return Err(format!(
+            "{} requires at least two arguments: {}",
+            target.name(),
+            target.help()
+        ));
+    };
+    if location.bytes().is_empty() || file.bytes().is_empty() {
+        return Err(format!("{}: an argument is empty", target.name()));
+    }
+    let pattern = pattern(target, location)?;
+    let mut alias = Alias {
+        // What a regular expression fills in decides itself whether it is absolute.
+        target: match pattern {
+            Pattern::Prefix(_) => target.command.absolute(file),
+            Pattern::Regex(_) => file,
+        },
+        pattern,
+        process_group: None,
+        application_group: None,
+        callable_object: None,
+        pass_authorization: None,
+    };
+    while let Some(option) = words.next_option() {
+        set_option(target, &mut alias, option)?;
+    }
+    daemon::directives::import_alias(target, &alias)?;
+    if let Some(group) = &alias.application_group {
+        target.note_application_group(group)?;
+    }
+    target.server()?.aliases.push(alias);
+    Ok(())
+}
+
+fn set_option(
+    target: &Target<'_>,
+    alias: &mut Alias,
+    option: Result<(String, PoolStr), String>,
+) -> Result<(), String> {
+    const ACCEPTED: &str =
+        "process-group=, application-group=, callable-object=, pass-authorization=";
+    let directive = target.name();
+    let (name, value) = option.map_err(|word| {
+        format!(
+            "Invalid option to {directive} definition: '{word}' is not of the form name=value; \
+             accepted are {ACCEPTED}"
+        )
+    })?;
+    let field = match name.as_str() {
+        "process-group" => &mut alias.process_group,
+        "application-group" => &mut alias.application_group,
+        "callable-object" => &mut alias.callable_object,
+        "pass-authorization" => {
+            let value = values::on_off(value.bytes()).map_err(|refusal| {
+                format!("Invalid value for {directive} option: pass-authorization {refusal}")
+            })?;
+            alias.pass_authorization = Some(value);
+            return Ok(());
+        }
+        _ => {
+            return Err(format!(
+                "Invalid name of {directive} option: '{name}'; accepted are {ACCEPTED}"
+            ));
+        }
+    };
+    if value.bytes().is_empty() {
+        return Err(format!(
+            "Invalid value for {directive} option: {name} must not be empty (for the main \
+             interpreter or httpd's own processes write %{{GLOBAL}})"
+        ));
+    }
+    *field = Some(if name == "callable-object" {
+        value
+    } else {
+        target.group(value)
+    });
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The one table of directives: name, contexts, help, and the function that takes the arguments.
+
+use super::directives::{Arguments, Context, Directive, Target, take};
+use super::{mapping, values};
+use crate::httpd::apache::PoolStr;
+use crate::httpd::daemon;
+use crate::httpd::sys::{self, cmd_func, command_rec};
+
+/// A directive with one word that sets a field of the server's or directory's settings.
+macro_rules! setting {
+    ($field:ident, $parse:path) => {
+        Arguments::One(|target, word| {
+            let value = target.accept($parse(word.bytes()))?;
+            target.settings()?.$field = Some(value);
+            Ok(())
+        })
+    };
+    ($field:ident) => {
+        Arguments::One(|target, word| {
+            target.settings()?.$field = Some(word);
+            Ok(())
+        })
+    };
+}
+
+/// A directive with one word that sets a field of the global values.
+macro_rules! global {
+    ($field:ident, $parse:expr) => {
+        Arguments::One(|target, word| {
+            let value = target.accept($parse(word.bytes()))?;
+            target.server()?.globals_mut().$field = Some(value);
+            Ok(())
+        })
+    };
+    ($field:ident) => {
+        Arguments::One(|target, word| {
+            target.server()?.globals_mut().$field = Some(word);
+            Ok(())
+        })
+    };
+}
+
+macro_rules! directives {
+    ($($name:literal $context:ident $help:literal => $arguments:expr;)*) => {
+        /// Every directive of the module.
+        pub static DIRECTIVES: [Directive; COUNT] = [$(
+            Directive {
+                name: $name,
+                context: Context::$context,
+                help: $help,
+                arguments: $arguments,
+            },
+        )*];
+
+        const COUNT: usize = [$($name),*].len();
+    };
+}
+
+directives! {
+    c"WSGIScriptAlias" Server
+        c"URL-PATH FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
+        => Arguments::Raw(mapping::script_alias);
+    c"WSGIScriptAliasMatch" Server
+        c"REGEX FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
+        => Arguments::Raw(mapping::script_alias_match);
+    c"WSGIProcessGroup" Directory
+        c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
+        => Arguments::One(mapping::process_group);
+    c"WSGIRestrictProcess" Directory
+        c"the process groups that may be used, %{GLOBAL} for httpd's own processes"
+        => Arguments::Raw(mapping::restrict_process);
+    c"WSGIIgnoreActivity" FileInfo
+        c"On or Off: whether requests do not count as activity for inactivity-timeout"
+        => setting!(ignore_activity, values::on_off);
+    c"WSGIApplicationGroup" Directory
+        c"the application group (Python interpreter) that runs the scripts"
+        => Arguments::One(mapping::application_group);
+    c"WSGICallableObject" FileInfo
+        c"the name of the WSGI application within the script"
+        => setting!(callable_object);
+    c"WSGIPassAuthorization" FileInfo
+        c"On or Off: whether the application sees the Authorization header"
+        => setting!(pass_authorization, values::on_off);
+    c"WSGIScriptReloading" FileInfo
+        c"On or Off: whether a changed script file is loaded anew"
+        => setting!(script_reloading, values::on_off);
+    c"WSGIReloadFailure" FileInfo
+        c"Keep or Fail: what happens when a changed script file cannot be loaded"
+        => setting!(keep_on_failure, values::reload_failure);
+    c"WSGIChunkedRequest" FileInfo
+        c"On or Off: whether request bodies of unknown length are accepted"
+        => setting!(chunked_request, values::on_off);
+    c"WSGIMapHEADToGET" FileInfo
+        c"Off, On or Auto: whether the application sees GET for a HEAD request"
+        => setting!(map_head_to_get, values::map_head);
+    c"WSGIErrorOverride" FileInfo
+        c"On or Off: whether httpd's own error pages replace those of the application"
+        => setting!(error_override, values::on_off);
+    c"WSGIEnableSendfile" FileInfo
+        c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
+        => setting!(enable_sendfile, values::on_off);
+    c"WSGIDaemonProcess" Server
+        c"NAME [option=value ...]: declares a process group"
+        => Arguments::Raw(daemon::directives::daemon_process);
+    c"WSGIImportScript" Server
+        c"SCRIPT process-group=NAME application-group=NAME: loads a script when a process starts"
+        => Arguments::Raw(daemon::directives::import_script);
+    c"WSGISocketPrefix" Global
+        c"what the paths of the sockets of process groups begin with"
+        => Arguments::One(daemon::directives::socket_prefix);
+    c"WSGISocketRotation" Global
+        c"On or Off: whether sockets get new names at a restart"
+        => Arguments::One(daemon::directives::socket_rotation);
+    c"WSGIAcceptMutex" Global
+        c"a locking mechanism; it has no effect"
+        => Arguments::One(daemon::directives::accept_mutex);
+    c"WSGIRestrictEmbedded" Global
+        c"On or Off: whether applications are kept out of httpd's own processes"
+        => global!(restrict_embedded, values::on_off);
+    c"WSGIPythonHome" Global
+        c"the virtual environment or the prefix of the Python to use"
+        => global!(python_home);
+    c"WSGIPythonPath" Global
+        c"directories to search for modules, separated by colons"
+        => global!(python_path);
+    c"WSGIPythonOptimize" Global
+        c"the level of optimisation, 0 to 2"
+        => global!(optimize, |value| values::number(value, 2));
+    c"WSGIPythonWarnings" Global
+        c"a warning filter, as for python -W"
+        => Arguments::One(python_warnings);
+    c"WSGIPythonHashSeed" Global
+        c"random, or a number from 0 to 4294967295"
+        => global!(hash_seed, values::hash_seed);
+    c"WSGIDontWriteBytecode" Global
+        c"On or Off: whether Python writes no .pyc files"
+        => global!(dont_write_bytecode, values::on_off);
+    c"WSGIRestrictStdin" Global
+        c"On or Off: whether sys.stdin is out of bounds"
+        => global!(restrict_stdin, values::on_off);
+    c"WSGIRestrictStdout" Global
+        c"On or Off: whether sys.stdout is out of bounds"
+        => global!(restrict_stdout, values::on_off);
+    c"WSGIRestrictSignal" Global
+        c"On or Off: whether applications may not register signal handlers"
+        => global!(restrict_signal, values::on_off);
+    c"WSGICaseSensitivity" Global
+        c"On or Off: whether the file system tells upper from lower case"
+        => global!(case_sensitivity, values::on_off);
+    c"WSGIRequestPermits" Global
+        c"how many new requests may wait for Python's global lock at once, 0 for any number"
+        => global!(request_permits, |value| values::number(value, 1_000_000));
+}
+
+fn python_warnings(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    target.server()?.globals_mut().warnings.push(word);
+    Ok(())
+}
+
+/// The table in httpd's form, ended by a row of nulls.
+pub struct CommandTable([command_rec; COUNT + 1]);
+
+// SAFETY: constants; httpd only reads them.
+unsafe impl Sync for CommandTable {}
+
+impl CommandTable {
+    /// What the module record points to.
+    pub const fn as_ptr(&self) -> *const command_rec {
+        self.0.as_ptr()
+    }
+}
+
+/// See [`CommandTable`].
+pub static COMMANDS: CommandTable = CommandTable({
+    let end = command_rec {
+        name: core::ptr::null(),
+        func: cmd_func { no_args: None },
+        cmd_data: core::ptr::null_mut(),
+        req_override: 0,
+        args_how: sys::RAW_ARGS,
+        errmsg: core::ptr::null(),
+    };
+    let mut table = [end; COUNT + 1];
+    let mut index = 0;
+    while index < COUNT {
+        let directive = &DIRECTIVES[index];
+        let (func, args_how) = match directive.arguments {
+            Arguments::One(_) => (cmd_func { take1: Some(take) }, sys::TAKE1),
+            Arguments::Raw(_) => (
+                cmd_func {
+                    raw_args: Some(take),
+                },
+                sys::RAW_ARGS,
+            ),
+        };
+        table[index] = command_rec {
+            name: directive.name.as_ptr(),
+            func,
+            cmd_data: core::ptr::from_ref(directive).cast_mut().cast(),
+            req_override: directive.context.overrides(),
+            args_how,
+            errmsg: directive.help.as_ptr(),
+        };
+        index += 1;
+    }
+    table
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directive_is_documented() {
+        let docs = include_str!("../../../docs/directives.md");
+        for directive in &DIRECTIVES {
+            let name = directive.name.to_str().unwrap();
+            let heading = format!("### {name}\n");
+            let start = docs.find(&heading);
+            let section = &docs[start.unwrap_or_else(|| panic!("{name} is not documented"))..];
+            let section = &section[..section[4..].find("\n### ").map_or(section.len(), |e| e + 4)];
+            for part in ["Syntax:", "Default:", "Context:", "```apache"] {
+                assert!(section.contains(part), "{name} has no {part}");
+            }
+            let context = match directive.context {
+                Context::Global => "Context: main server\n",
+                Context::Server => "Context: main server, virtual host\n",
+                Context::Directory => "Context: main server, virtual host, directory\n",
+                Context::FileInfo => "Context: main server, virtual host, directory, .htaccess",
+                Context::AuthConfig => "Context: directory, .htaccess",
+            };
+            assert!(section.contains(context), "{name}: {context}");
+        }
+        assert_eq!(docs.matches("\n### WSGI").count(), DIRECTIVES.len());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for (index, directive) in DIRECTIVES.iter().enumerate() {
+            let same = |other: &Directive| {
+                let name = other.name.to_bytes();
+                name.eq_ignore_ascii_case(directive.name.to_bytes())
+            };
+            assert!(
+                !DIRECTIVES[..index].iter().any(same),
+                "{:?}",
+                directive.name
+            );
+        }
+    }
+}
