@@ -17,6 +17,7 @@
 //! * `httpd`: everything that knows httpd (`sys`, `apache`, `config`, `hooks`).
 //! * `python`: the embedded runtime: interpreters, thread states, objects, scripts, logging.
 //! * [`daemon`]: daemon mode: the wire between httpd and a worker, the supervisor.
+//! * [`metrics`]: timings and counts, telemetry.
 //! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
 //!
 //! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`
@@ -25,6 +26,7 @@
 pub mod daemon;
 pub mod exchange;
 pub mod messages;
+pub mod metrics;
 
 /// The version of this product.
 pub const VERSION: [u32; 3] = [0, 1, 0];
