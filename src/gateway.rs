@@ -81,7 +81,7 @@ fn load(scripts: &[Import<'_>], log: impl Fn(Level, &[u8])) {
             application_group: script.application_group.bytes().to_vec(),
             path: script.path.bytes().to_vec(),
         };
-        if let Err(failure) = imports::load(runtime, &script, imports::WHAT) {
+        if let Err(failure) = imports::load(runtime, &script, imports::CODE, imports::WHAT) {
             for line in failure.lines() {
                 log(Level::Error, line);
             }
