@@ -9,6 +9,7 @@
 pub mod abi;
 pub mod head;
 pub mod header_names;
+pub mod interpreters;
 pub mod memory;
 pub mod response;
 pub mod slashes;

@@ -58,14 +58,15 @@ pub fn serve_in(
         headers: Headers::scan(head),
         started_us: 0,
     };
-    let permit = runtime.gate.enter();
+    let gate = interpreter.gate(runtime);
+    let permit = gate.enter();
     let queued = clock_us();
     let guard = attach::attach(interpreter);
     drop(permit);
     incoming.started_us = clock_us();
     let served = serve_attached(guard.token(), exchange, target, &incoming);
-    if runtime.gate.learns() {
-        runtime.gate.note(clock_us() - incoming.started_us);
+    if gate.learns() {
+        gate.note(clock_us() - incoming.started_us);
     }
     let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
     if waited_long {
@@ -73,7 +74,7 @@ pub fn serve_in(
     }
     drop(guard);
     if waited_long {
-        runtime.gate.let_in();
+        gate.let_in();
     }
     finish(exchange, served)
 }

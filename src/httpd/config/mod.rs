@@ -7,6 +7,7 @@
 pub mod alias;
 pub mod directives;
 pub mod expand;
+pub mod interpreters;
 pub mod mapping;
 pub mod server;
 pub mod settings;
