@@ -68,6 +68,7 @@ mod httpd {
         "ap_show_mpm",
         "ap_ssl_conn_is_ssl",
         "ap_state_query",
+        "ap_walk_config",
         "apr_array_(make|push)",
         "apr_brigade_(cleanup|create|insert_file|write)",
         "apr_bucket_(eos|flush|heap|transient)_create",

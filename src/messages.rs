@@ -244,6 +244,19 @@ codes! {
     NO_USER_SCRIPT = 504;
     /// `Require wsgi-group` is used where no script is configured.
     NO_GROUP_SCRIPT = 505;
+    // 0560-0589: interpreters.
+    /// WSGIPerInterpreterGIL needs Python 3.12.
+    OWN_GIL_UNKNOWN = 560;
+    /// WSGIFreeThreading needs a build without the global lock.
+    NOT_FREE_THREADED = 561;
+    /// WSGIFreeThreading cannot be set for one application group.
+    FREE_THREADING_SCOPED = 562;
+    /// WSGIPerInterpreterGIL without a global lock.
+    OWN_GIL_SKIPPED = 563;
+    /// A switch interval for an interpreter that shares its lock.
+    SWITCH_INTERVAL_SHARED = 564;
+    /// A switch interval without a global lock.
+    SWITCH_INTERVAL_WITHOUT_GIL = 565;
 }
 
 #[cfg(test)]

@@ -319,6 +319,19 @@ pub struct RuntimeOptions<'a> {
     pub server_built: Text<'a>,
     /// `apache.mpm_name`.
     pub mpm_name: Text<'a>,
+    /// What concerns interpreters.
+    pub interpreters: InterpreterOptions<'a>,
+}
+
+/// What is configured for the interpreters of a process.
+#[repr(C)]
+pub struct InterpreterOptions<'a> {
+    /// The rules in order, each in the text form of [`Rule`](super::interpreters::Rule).
+    pub rules: Slice<'a, Text<'a>>,
+    /// Run without the global lock, where the build can.
+    pub free_threading: bool,
+    /// Exit handlers run when the process ends.
+    pub destroy: bool,
 }
 
 /// What a function of a script may return; bits of [`Question::accepts`].

@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 pub mod abi;
 pub mod head;
 pub mod header_names;
+pub mod interpreters;
 pub mod memory;
 pub mod response;
 pub mod script_file;

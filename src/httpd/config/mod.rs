@@ -8,6 +8,7 @@ pub mod alias;
 pub mod directives;
 pub mod expand;
 pub mod handler_script;
+pub mod interpreters;
 pub mod mapping;
 pub mod server;
 pub mod settings;

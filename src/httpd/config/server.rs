@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use super::interpreters::Interpreters;
 use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
@@ -32,8 +33,6 @@ pub struct Import {
 pub struct Globals {
     /// `WSGIPythonHome`.
     pub python_home: Option<PoolStr>,
-    /// `WSGIPythonPath`, colons and all.
-    pub python_path: Option<PoolStr>,
     /// `WSGIPythonOptimize`.
     pub optimize: Option<u32>,
     /// `WSGIPythonWarnings`, in order.
@@ -42,12 +41,8 @@ pub struct Globals {
     pub hash_seed: Option<Seed>,
     /// `WSGIDontWriteBytecode`.
     pub dont_write_bytecode: Option<bool>,
-    /// `WSGIRestrictStdin`.
-    pub restrict_stdin: Option<bool>,
-    /// `WSGIRestrictStdout`.
-    pub restrict_stdout: Option<bool>,
-    /// `WSGIRestrictSignal`.
-    pub restrict_signal: Option<bool>,
+    /// What concerns interpreters.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// `WSGICaseSensitivity`.
@@ -138,14 +133,11 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
     let pool = unsafe { Pool::new(pool) };
     let globals = pool.place(Globals {
         python_home: None,
-        python_path: None,
         optimize: None,
         warnings: Array::new(pool),
         hash_seed: None,
         dont_write_bytecode: None,
-        restrict_stdin: None,
-        restrict_stdout: None,
-        restrict_signal: None,
+        interpreters: Interpreters::new(pool),
         restrict_embedded: None,
         case_sensitivity: None,
         request_permits: None,

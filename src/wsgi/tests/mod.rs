@@ -53,6 +53,7 @@ fn start_python() {
             process_group: None,
             working_directory: None,
             run_once: false,
+            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
