@@ -7,11 +7,14 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod forwarded;
 pub mod head;
 pub mod header_names;
 pub mod memory;
 pub mod response;
 pub mod slashes;
+pub mod subnet;
+pub mod trusted_proxies;
 
 pub use abi::{Opt, Pair, Slice, Text};
 pub use head::{Authorization, RequestHead, Site, Target};

@@ -2,6 +2,8 @@
 
 use core::ffi::{c_char, c_void};
 
+use crate::exchange::subnet::Subnet;
+use crate::exchange::trusted_proxies::Header;
 use crate::httpd::apache::{Array, Pool, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
@@ -62,6 +64,12 @@ settings! {
     error_override: bool,
     /// `WSGIEnableSendfile`.
     enable_sendfile: bool,
+    /// `WSGITrustedProxyHeaders`, in order; an empty list trusts none.
+    trusted_headers: Array<Header>,
+    /// `WSGITrustedProxies`.
+    trusted_proxies: Array<Subnet>,
+    /// `WSGILocalRedirect`.
+    local_redirect: bool,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.
