@@ -1,5 +1,7 @@
 //! One request, from its head to the end of its response.
 
+use core::ffi::c_void;
+use core::ptr::NonNull;
 use std::time::Instant;
 
 use pyo3::ffi;
@@ -9,7 +11,7 @@ use super::request::RequestState;
 use super::response::{self, Rest};
 use super::{input, start_response};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target};
+use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target, script_file};
 use crate::messages;
 use crate::metrics::observation::{Observation, Observed, Reader, is_wanted_by};
 use crate::python::attach::{self, Attached};
@@ -19,7 +21,7 @@ use crate::python::object::Owned;
 use crate::python::raise::Result;
 use crate::python::runtime::Runtime;
 use crate::python::script::Unavailable;
-use crate::python::{log, script};
+use crate::python::{capsule, log, script};
 
 /// How the part of the request that needs Python ended.
 enum Served {
@@ -58,6 +60,13 @@ pub fn serve_in(
     head: &RequestHead<'_>,
     target: &Target<'_>,
 ) -> i32 {
+    let looked_at;
+    let target = if target.mtime_us == 0 {
+        looked_at = look_at(target);
+        &looked_at
+    } else {
+        target
+    };
     let mut incoming = Incoming {
         head,
         headers: Headers::scan(head),
@@ -90,6 +99,16 @@ pub fn serve_in(
         observed.forget();
     }
     outcome
+}
+
+/// The server could not tell when the script was modified: handler scripts may lie where it must not
+/// look.
+#[cold]
+fn look_at<'a>(target: &Target<'a>) -> Target<'a> {
+    Target {
+        mtime_us: script_file::modification_time(target.script.bytes()).unwrap_or(0),
+        ..*target
+    }
 }
 
 /// Who waits so long for the GIL waits for a request that computes: short ones give it up sooner,
@@ -176,10 +195,19 @@ struct Handed<'r> {
     start_response: Owned,
     input: Owned,
     errors: Owned,
+    native: Option<Owned>,
 }
 
 impl<'r> Handed<'r> {
-    fn new(py: Attached, request: &'r RequestState) -> Result<Handed<'r>> {
+    fn new(
+        py: Attached,
+        request: &'r RequestState,
+        native: Option<NonNull<c_void>>,
+    ) -> Result<Handed<'r>> {
+        // Before the others, which need an end.
+        let native = native
+            .map(|pointer| capsule::new(py, pointer))
+            .transpose()?;
         // SAFETY: each is ended by our Drop, before the request goes; on an early return the
         // objects made so far have one reference, here, and are gone at once.
         unsafe {
@@ -189,6 +217,7 @@ impl<'r> Handed<'r> {
                 start_response: start_response::new(py, request)?,
                 input: input::new(py, request)?,
                 errors: log::for_request(py, &request.core)?,
+                native,
             })
         }
     }
@@ -202,6 +231,9 @@ impl Drop for Handed<'_> {
             start_response::end(self.py, &self.start_response);
             input::end(self.py, &self.input);
             log::end(self.py, &self.errors);
+        }
+        if let Some(native) = &self.native {
+            capsule::end(self.py, native);
         }
         self.request.core.leave(self.py);
     }
@@ -218,7 +250,7 @@ fn serve_attached(
     let request = unsafe { RequestState::new(exchange, incoming.head.method.bytes() == b"HEAD") };
     request.observe(observed.get());
     request.core.enter();
-    let handed = match Handed::new(py, &request) {
+    let handed = match Handed::new(py, &request, exchange.native()) {
         Ok(handed) => handed,
         Err(raised) => {
             raised.clear(py);
@@ -283,7 +315,7 @@ fn run(
         request.observe(Some(observation));
     }
     let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {
-        let template = script.wsgi.template(py, state, incoming.head)?;
+        let template = script.wsgi.template(py, state, incoming.head, target)?;
         let application = module.global(py, &template.callable)?;
         Ok((template, application))
     };
@@ -296,17 +328,28 @@ fn run(
             py,
             Level::Error,
             &format!(
-                "{}script '{}' has no callable '{}'; define it or name another with \
-                 WSGICallableObject",
+                "{}script '{}' has no callable '{}'; {}",
                 messages::NO_CALLABLE,
                 String::from_utf8_lossy(path),
                 String::from_utf8_lossy(incoming.head.site.callable_object.bytes()),
+                if target.handler_script {
+                    "every script of WSGIHandlerScript must define that function"
+                } else {
+                    "define it or name another with WSGICallableObject"
+                },
             ),
         );
         return Served::Status(500);
     };
     let called = template
-        .environ(py, state, incoming, &handed.input, &handed.errors)
+        .environ(
+            py,
+            state,
+            incoming,
+            &handed.input,
+            &handed.errors,
+            handed.native.as_ref(),
+        )
         .and_then(|environ| call(&application, &environ, &handed.start_response));
     let result = match called {
         Ok(result) => result,

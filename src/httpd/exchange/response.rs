@@ -158,7 +158,7 @@ impl StoredHead {
                 .then_some(Replacement::ErrorPage(self.status));
         }
         // SAFETY: null, or a C string that `copy` has written.
-        let is_path = || unsafe { !self.location.is_null() && *self.location.cast() == b'/' };
+        let is_path = || unsafe { !self.location.is_null() && *self.location.cast::<u8>() == b'/' };
         (self.status == sys::HTTP_OK && rules.local_redirect && is_path())
             .then_some(Replacement::Local(self.location))
     }
