@@ -5,7 +5,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-VERSION = 1
+VERSION = 2
 REQUEST, BODY, BODY_FAILED = 1, 2, 3
 READ, REPLY, DATA, FILE, STATUS, LOG, GOAWAY, RETRY = range(16, 24)
 END, CLOSE, BAD, FLUSH, GRANT_DONE = 1, 2, 4, 8, 16
@@ -42,7 +42,7 @@ def request(
     if mtime_us is None:
         mtime_us = modification_time(script)
     method, path, group = (text.encode() for text in (method, path, group))
-    texts = [method, path, b"", path, b"", b"HTTP/1.1", b"192.0.2.7", request_id, None]
+    texts = [method, path, b"", path, b"", b"HTTP/1.1", b"192.0.2.7", request_id, None, None]
     site = [b"Apache", b"localhost", b"127.0.0.1", b"80", None, b"/srv", b"", b"/srv"]
     site += [b"http", script, b"test", group, b"application", b"wsgi-script", b"", b"80"]
     site += [script, script]

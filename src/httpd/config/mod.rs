@@ -10,6 +10,7 @@ pub mod expand;
 pub mod handler_script;
 pub mod interpreters;
 pub mod mapping;
+pub mod proxies;
 pub mod server;
 pub mod settings;
 pub mod table;

@@ -1,7 +1,7 @@
 //! The one table of directives: name, contexts, help, and the function that takes the arguments.
 
 use super::directives::{Arguments, Context, Directive, Target, take};
-use super::{handler_script, interpreters, mapping, values};
+use super::{handler_script, interpreters, mapping, values, proxies};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -124,6 +124,15 @@ directives! {
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);
+    c"WSGILocalRedirect" FileInfo
+        c"On or Off: whether status 200 with a Location that is a path is answered with that path"
+        => setting!(local_redirect, values::on_off);
+    c"WSGITrustedProxyHeaders" FileInfo
+        c"the headers by which trusted proxies describe the client's request"
+        => Arguments::Raw(proxies::trusted_proxy_headers);
+    c"WSGITrustedProxies" FileInfo
+        c"addresses and subnets of the proxies whose headers are trusted; without it, any peer's are"
+        => Arguments::Raw(proxies::trusted_proxies);
     c"WSGIDaemonProcess" Server
         c"NAME [option=value ...]: declares a process group"
         => Arguments::Raw(daemon::directives::daemon_process);

@@ -129,6 +129,7 @@ impl App {
             method: call.method.into(),
             request_uri: call.request_uri.into(),
             script_name: call.script_name.into(),
+            mount_point: Opt::new(call.mount_point.map(str::as_bytes)),
             path_info: call.path_info.into(),
             query_string: call.query_string.into(),
             protocol: "HTTP/1.1".into(),
