@@ -228,6 +228,14 @@ codes! {
     WORKER_SLOW_REQUEST = 459;
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
+
+    // 0630-0649: a configuration written for mod_wsgi.
+    /// A directive or option that mod_wsgi has removed.
+    REMOVED_DIRECTIVE = 630;
+    /// mod_wsgi is loaded beside this module.
+    MOD_WSGI_LOADED = 631;
+    /// This module is loaded under both of its names.
+    LOADED_TWICE = 632;
 }
 
 #[cfg(test)]

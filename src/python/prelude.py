@@ -137,6 +137,8 @@ def install(services):
     _extend_path(services["python_path"])
     if services["working_directory"] is not None:
         sys.path.insert(0, services["working_directory"])
+    if services["python_eggs"] is not None:
+        os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
     for name in ("mod_wsgi", "rwsgi"):
         sys.modules[name] = _server_module(name)
     sys.modules["apache"] = _apache_module()

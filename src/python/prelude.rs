@@ -139,6 +139,11 @@ impl Prelude {
             None => Owned::none(py),
         };
         put(c"working_directory", directory)?;
+        let eggs = match &options.python_eggs {
+            Some(directory) => object::file_system_text(py, directory)?,
+            None => Owned::none(py),
+        };
+        put(c"python_eggs", eggs)?;
         // SAFETY: a new list, to which live objects are appended.
         unsafe {
             let path = Owned::from_new(ffi::PyList_New(0))?;

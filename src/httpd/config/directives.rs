@@ -3,7 +3,8 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 
 use super::server::Import;
-use super::{Globals, ServerConfig, Settings, expand, values};
+use super::remarks::Remark;
+use super::{Globals, ServerConfig, Settings, expand, remarks, values};
 use crate::httpd::apache::command::{Command, Words};
 use crate::httpd::apache::{PoolStr, Server, text};
 use crate::httpd::daemon::Groups;
@@ -137,6 +138,13 @@ impl<'c> Target<'c> {
         if expand::may_be_global(name.bytes()) {
             self.server()?.names_main_group = true;
         }
+        Ok(())
+    }
+
+    /// Adds a remark about the configuration, which is said when all of it has been read. Not for
+    /// what stands in `.htaccess`.
+    pub fn remark(&self, remark: Remark) -> Result<(), String> {
+        remarks::add(&mut self.main_globals()?.remarks, remark);
         Ok(())
     }
 

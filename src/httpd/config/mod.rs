@@ -8,6 +8,8 @@ pub mod alias;
 pub mod directives;
 pub mod expand;
 pub mod mapping;
+pub mod remarks;
+pub mod removed;
 pub mod server;
 pub mod settings;
 pub mod table;

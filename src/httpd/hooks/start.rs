@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::exchange::Level;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
-use crate::httpd::config::ServerConfig;
+use crate::httpd::config::{ServerConfig, remarks};
 use crate::httpd::daemon::start;
 use crate::httpd::gateway::{Choice, choose, load};
+use crate::httpd::hooks::identity;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 use crate::messages::NO_GATEWAY_DIRECTORY;
@@ -34,8 +35,11 @@ pub unsafe extern "C" fn check_config(
             if mpm::is_rehearsal() && !mpm::is_config_test() {
                 return sys::OK;
             }
-            match resolve(pool, server) {
+            match identity::check().and_then(|()| resolve(pool, server)) {
                 Ok(()) => {
+                    if let Some(config) = ServerConfig::of(server) {
+                        remarks::say(&config.globals().remarks, server);
+                    }
                     start::warn_undeclared(server);
                     sys::OK
                 }
