@@ -236,6 +236,8 @@ codes! {
     MOD_WSGI_LOADED = 631;
     /// This module is loaded under both of its names.
     LOADED_TWICE = 632;
+    /// A directive that cannot have the effect that it was written for.
+    POINTLESS_DIRECTIVE = 633;
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
+use super::remarks::{Kind, Remark};
 use super::server::Import;
-use super::remarks::Remark;
 use super::{Globals, ServerConfig, Settings, expand, remarks, values};
 use crate::httpd::apache::command::{Command, Words};
 use crate::httpd::apache::{PoolStr, Server, text};
 use crate::httpd::daemon::Groups;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_parms};
+use crate::messages::Code;
 
 /// Where a directive may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +147,16 @@ impl<'c> Target<'c> {
     pub fn remark(&self, remark: Remark) -> Result<(), String> {
         remarks::add(&mut self.main_globals()?.remarks, remark);
         Ok(())
+    }
+
+    /// Adds a warning about `subject`, with the place of the directive.
+    pub fn warn(&self, subject: &'static str, code: Code, text: &str) -> Result<(), String> {
+        let line = format!("{code}{text} ({})", self.command.place());
+        self.remark(Remark {
+            subject,
+            kind: Kind::Warning,
+            text: self.command.pool().copy(line.as_bytes()),
+        })
     }
 
     /// A path, relative to `ServerRoot`.

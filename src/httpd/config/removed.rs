@@ -2,7 +2,7 @@
 //! are accepted, with one warning each, and have no effect.
 
 use super::directives::{Arguments, Context, Directive, Target};
-use super::remarks::{Kind, Remark, Said};
+use super::remarks::Said;
 use crate::exchange::Level;
 use crate::httpd::apache::command::Words;
 use crate::messages::REMOVED_DIRECTIVE;
@@ -79,16 +79,17 @@ fn accept(target: &mut Target<'_>, _: Words<'_>) -> Result<(), String> {
         return Ok(());
     };
     let (last, advice) = ADVICE[index];
-    let line = line(name, last, advice);
+    let text = text(name, last, advice);
     if target.command.is_in_htaccess() {
         if SAID.first(index) {
+            let line = format!("{REMOVED_DIRECTIVE}{text} ({})", target.command.place());
             target
                 .server_of_command()
                 .log(Level::Warning, line.as_bytes());
         }
         return Ok(());
     }
-    remark(target, name, &line)
+    target.warn(name, REMOVED_DIRECTIVE, &text)
 }
 
 fn position(name: &str) -> Option<usize> {
@@ -105,24 +106,12 @@ pub fn take_option(target: &Target<'_>, option: &str) -> Result<bool, String> {
         return Ok(false);
     };
     let what = format!("the option {name}= of WSGIDaemonProcess");
-    remark(target, name, &line(&what, last, advice))?;
+    target.warn(name, REMOVED_DIRECTIVE, &text(&what, last, advice))?;
     Ok(true)
 }
 
-fn line(what: &str, last: &str, advice: &str) -> String {
-    format!(
-        "{REMOVED_DIRECTIVE}{what} has no effect: mod_wsgi {last} was the last version to know it; \
-         {advice}"
-    )
-}
-
-fn remark(target: &Target<'_>, subject: &'static str, line: &str) -> Result<(), String> {
-    let line = format!("{line} ({})", target.command.place());
-    target.remark(Remark {
-        subject,
-        kind: Kind::Warning,
-        text: target.command.pool().copy(line.as_bytes()),
-    })
+fn text(what: &str, last: &str, advice: &str) -> String {
+    format!("{what} has no effect: mod_wsgi {last} was the last version to know it; {advice}")
 }
 
 #[cfg(test)]

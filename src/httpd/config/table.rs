@@ -131,8 +131,8 @@ directives! {
         c"On or Off; it has no effect"
         => Arguments::One(verbose_debugging);
     c"WSGIPythonOptimize" Global
-        c"the level of optimisation, 0 to 2"
-        => global!(optimize, |value| values::number(value, 2));
+        c"the level of optimisation: 0, 1 or 2 (what is above counts as 2)"
+        => global!(optimize, |value| values::number(value, i32::MAX as u32).map(|level| level.min(2)));
     c"WSGIPythonWarnings" Global
         c"a warning filter, as for python -W"
         => Arguments::One(python_warnings);
@@ -267,11 +267,7 @@ mod tests {
                 let name = other.name.to_bytes();
                 name.eq_ignore_ascii_case(directive.name.to_bytes())
             };
-            assert!(
-                !all[..index].iter().any(same),
-                "{:?}",
-                directive.name
-            );
+            assert!(!all[..index].iter().any(same), "{:?}", directive.name);
         }
     }
 }
