@@ -8,12 +8,19 @@ import subprocess
 
 import pytest
 from harness import paths
+from harness.config import BOTH
 from harness.server import Httpd
 from harness.sites import applications
 
+MODES = BOTH
 pytestmark = pytest.mark.rwsgi
 
 NAMES = ["rwsgi_module", "wsgi_module"]
+SCRIPT = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"served"]
+"""
 TESTS = ["rwsgi_module", "wsgi_module", "mod_rwsgi.c", "mod_wsgi.c"]
 
 
@@ -25,6 +32,18 @@ def load(name):
 def bare():
     with Httpd(module_under_test=False, log_level="notice") as server:
         yield server
+
+
+@pytest.fixture
+def named(new_httpd):
+    """A server whose configuration loads the module by itself."""
+    with new_httpd(module_under_test=False, log_level="notice", mode="embedded") as httpd:
+        yield httpd
+
+
+def group(mode):
+    """Daemon mode's, which the harness would declare before the module is loaded."""
+    return "WSGIDaemonProcess site threads=2\nWSGIProcessGroup site" if mode == "daemon" else ""
 
 
 def reads(server, *lines):
@@ -92,7 +111,7 @@ def test_the_module_is_not_loaded_twice(bare):
     bare.add(load("rwsgi_module")).add(load("wsgi_module"))
     done = bare.check()
     assert done.returncode != 0
-    assert "RWSGI0632: " in done.stderr and "Syntax OK" not in done.stderr
+    assert "RWSGI0017: " in done.stderr and "Syntax OK" not in done.stderr
 
 
 def test_mod_wsgi_beside_it_is_refused(bare, tmp_path):
@@ -119,3 +138,18 @@ def test_mod_wsgi_beside_it_is_refused(bare, tmp_path):
     done = bare.check()
     assert done.returncode != 0
     assert re.search(r"RWSGI0631: .*a2dismod wsgi", done.stderr)
+
+
+@pytest.mark.parametrize("condition", TESTS)
+def test_the_name_changes_at_a_restart(named, mode, condition):
+    script = named.write("app.wsgi", SCRIPT)
+    for symbol in ("wsgi_module", "rwsgi_module", "wsgi_module"):
+        named.config.clear()
+        named.add(load(symbol)).add(group(mode))
+        named.add(f"<IfModule {condition}>\nWSGIScriptAlias /app {script}\n</IfModule>")
+        if named.process:
+            named.rewrite_config()
+            named.graceful()
+        else:
+            named.start()
+        assert named.get("/app").body == b"served"

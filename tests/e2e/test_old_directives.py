@@ -149,8 +149,8 @@ def test_python_eggs():
 def test_what_is_pointless_is_a_warning(checked):
     said = checked("WSGIScriptAlias app /srv/app.wsgi", "WSGIRestrictProcess")
     assert len(said) == 2
-    assert re.search(r"RWSGI0633: WSGIScriptAlias app matches no URL.*\.conf:\d+\)", said[0])
-    assert re.search(r"RWSGI0633: WSGIRestrictProcess without a name", said[1])
+    assert re.search(r"RWSGI0632: WSGIScriptAlias app matches no URL.*\.conf:\d+\)", said[0])
+    assert re.search(r"RWSGI0632: WSGIRestrictProcess without a name", said[1])
 
 
 def test_optimization_above_two(checked):

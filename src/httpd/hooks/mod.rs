@@ -48,7 +48,8 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
     })
 }
 
-unsafe extern "C" fn register(_: *mut apr_pool_t) {
+/// Registers the hooks with httpd.
+fn register_hooks() {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
         let none = core::ptr::null();
