@@ -231,6 +231,13 @@ codes! {
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
 
+    // 0630-0649: a configuration written for mod_wsgi.
+    /// A directive or option that mod_wsgi has removed.
+    REMOVED_DIRECTIVE = 630;
+    /// mod_wsgi is loaded beside this module.
+    MOD_WSGI_LOADED = 631;
+    /// A directive that cannot have the effect that it was written for.
+    POINTLESS_DIRECTIVE = 632;
     // 0500-0529: scripts that are asked about requests.
     /// A script has no function that it must have.
     NO_FUNCTION = 500;

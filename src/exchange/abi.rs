@@ -281,6 +281,8 @@ pub struct RuntimeOptions<'a> {
     pub imports: Slice<'a, Import<'a>>,
     /// Directories for `site.addsitedir`, moved to the front of `sys.path`.
     pub python_path: Slice<'a, Text<'a>>,
+    /// `PYTHON_EGG_CACHE` in `os.environ`, if configured.
+    pub python_eggs: Opt<'a>,
     /// As `-W`, in order.
     pub warnings: Slice<'a, Text<'a>>,
     /// As many `-O`; negative: not configured.

@@ -128,6 +128,8 @@ def install(services):
     sys.stdout = sys.__stdout__ = services["stdout"]
     sys.stderr = sys.__stderr__ = services["stderr"]
     sys.argv = ["mod_wsgi"]
+    if services["python_eggs"] is not None:
+        os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
     for name in ("mod_wsgi", "rwsgi"):
         sys.modules[name] = _server_module(name)
     sys.modules["apache"] = _apache_module()

@@ -133,6 +133,11 @@ impl Prelude {
             None => Owned::none(py),
         };
         put(c"working_directory", directory)?;
+        let eggs = match &options.python_eggs {
+            Some(directory) => object::file_system_text(py, directory)?,
+            None => Owned::none(py),
+        };
+        put(c"python_eggs", eggs)?;
         drop(self.call(py, c"install", [services])?);
         Ok(())
     }

@@ -283,6 +283,8 @@ pub fn options(config: &GroupConfig) -> Options {
         server_built: config.server_built.clone(),
         mpm_name: config.mpm_name.clone(),
         process_group: Some(config.name.clone()),
+        // The supervisor has put it into the environment.
+        python_eggs: None,
         working_directory: config.home.clone(),
         run_once: config.threads == 1 && config.maximum_requests == 1,
         interpreters: Interpreters {

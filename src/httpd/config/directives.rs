@@ -2,13 +2,15 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
+use super::remarks::{Kind, Remark};
 use super::server::Import;
-use super::{Globals, ServerConfig, Settings, expand, values};
+use super::{Globals, ServerConfig, Settings, expand, remarks, values};
 use crate::httpd::apache::command::{Command, Words};
 use crate::httpd::apache::{PoolStr, Server, text};
 use crate::httpd::daemon::Groups;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_parms};
+use crate::messages::Code;
 
 /// Where a directive may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +145,23 @@ impl<'c> Target<'c> {
             self.server()?.names_main_group = true;
         }
         Ok(())
+    }
+
+    /// Adds a remark about the configuration, which is said when all of it has been read. Not for
+    /// what stands in `.htaccess`.
+    pub fn remark(&self, remark: Remark) -> Result<(), String> {
+        remarks::add(&mut self.main_globals()?.remarks, remark);
+        Ok(())
+    }
+
+    /// Adds a warning about `subject`, with the place of the directive.
+    pub fn warn(&self, subject: &'static str, code: Code, text: &str) -> Result<(), String> {
+        let line = format!("{code}{text} ({})", self.command.place());
+        self.remark(Remark {
+            subject,
+            kind: Kind::Warning,
+            text: self.command.pool().copy(line.as_bytes()),
+        })
     }
 
     /// A path, relative to `ServerRoot`.

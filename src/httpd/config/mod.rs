@@ -11,6 +11,8 @@ pub mod handler_script;
 pub mod interpreters;
 pub mod mapping;
 pub mod proxies;
+pub mod remarks;
+pub mod removed;
 pub mod server;
 pub mod settings;
 pub mod table;

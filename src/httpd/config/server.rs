@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use super::interpreters::Interpreters;
+use super::remarks::Remark;
 use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
@@ -53,6 +54,10 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// `WSGIPythonEggs`.
+    pub python_eggs: Option<PoolStr>,
+    /// What is to be said of this configuration.
+    pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
     pub imports: Array<Import>,
     /// The process groups; null as long as there is nothing to say of them.
@@ -143,6 +148,8 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        python_eggs: None,
+        remarks: Array::new(pool),
         imports: Array::new(pool),
         groups: core::ptr::null_mut(),
     });

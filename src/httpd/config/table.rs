@@ -1,7 +1,8 @@
 //! The one table of directives: name, contexts, help, and the function that takes the arguments.
 
 use super::directives::{Arguments, Context, Directive, Target, take};
-use super::{handler_script, interpreters, mapping, values, proxies};
+use super::remarks::{Kind, Remark};
+use super::{handler_script, interpreters, mapping, proxies, removed, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -157,9 +158,15 @@ directives! {
     c"WSGIPythonPath" Global
         c"directories to search for modules, separated by colons"
         => scoped!(python_path);
+    c"WSGIPythonEggs" Global
+        c"the directory in which packages keep files that they extract"
+        => global!(python_eggs);
+    c"WSGIVerboseDebugging" Global
+        c"On or Off; it has no effect"
+        => Arguments::One(verbose_debugging);
     c"WSGIPythonOptimize" Global
-        c"the level of optimisation, 0 to 2"
-        => global!(optimize, |value| values::number(value, 2));
+        c"the level of optimisation: 0, 1 or 2 (what is above counts as 2)"
+        => global!(optimize, |value| values::number(value, i32::MAX as u32).map(|level| level.min(2)));
     c"WSGIPythonWarnings" Global
         c"a warning filter, as for python -W"
         => Arguments::One(python_warnings);
@@ -210,8 +217,22 @@ fn python_warnings(target: &mut Target<'_>, word: PoolStr) -> Result<(), String>
     Ok(())
 }
 
+/// With those that mod_wsgi has removed.
+const ALL: usize = COUNT + removed::COUNT;
+
+/// `WSGIVerboseDebugging`: as in mod_wsgi 6, without effect.
+fn verbose_debugging(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    target.accept(values::on_off(word.bytes()))?;
+    let line = "WSGIVerboseDebugging has no effect; LogLevel rwsgi:debug has";
+    target.remark(Remark {
+        subject: "WSGIVerboseDebugging",
+        kind: Kind::Info,
+        text: target.command.pool().copy(line.as_bytes()),
+    })
+}
+
 /// The table in httpd's form, ended by a row of nulls.
-pub struct CommandTable([command_rec; COUNT + 1]);
+pub struct CommandTable([command_rec; ALL + 1]);
 
 // SAFETY: constants; httpd only reads them.
 unsafe impl Sync for CommandTable {}
@@ -233,10 +254,14 @@ pub static COMMANDS: CommandTable = CommandTable({
         args_how: sys::RAW_ARGS,
         errmsg: core::ptr::null(),
     };
-    let mut table = [end; COUNT + 1];
+    let mut table = [end; ALL + 1];
     let mut index = 0;
-    while index < COUNT {
-        let directive = &DIRECTIVES[index];
+    while index < ALL {
+        let directive = if index < COUNT {
+            &DIRECTIVES[index]
+        } else {
+            &removed::DIRECTIVES[index - COUNT]
+        };
         let (func, args_how) = match directive.arguments {
             Arguments::One(_) => (cmd_func { take1: Some(take) }, sys::TAKE1),
             Arguments::Raw(_) | Arguments::Section(..) => (
@@ -290,16 +315,13 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        for (index, directive) in DIRECTIVES.iter().enumerate() {
-            let same = |other: &Directive| {
+        let all: Vec<&Directive> = DIRECTIVES.iter().chain(&removed::DIRECTIVES).collect();
+        for (index, directive) in all.iter().enumerate() {
+            let same = |other: &&Directive| {
                 let name = other.name.to_bytes();
                 name.eq_ignore_ascii_case(directive.name.to_bytes())
             };
-            assert!(
-                !DIRECTIVES[..index].iter().any(same),
-                "{:?}",
-                directive.name
-            );
+            assert!(!all[..index].iter().any(same), "{:?}", directive.name);
         }
     }
 }

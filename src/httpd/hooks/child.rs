@@ -9,7 +9,7 @@ use crate::exchange::abi::{
 };
 use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
@@ -173,6 +173,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
         imports: Slice::new(&imports),
         python_path: Slice::new(&python_path),
+        python_eggs: Opt::new(globals.python_eggs.as_ref().map(PoolStr::bytes)),
         warnings: Slice::new(&warnings),
         optimize: globals
             .optimize

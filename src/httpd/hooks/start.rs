@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::exchange::Level;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
-use crate::httpd::config::ServerConfig;
+use crate::httpd::config::{ServerConfig, remarks};
 use crate::httpd::daemon::{Groups, start};
 use crate::httpd::gateway::record::Minor;
 use crate::httpd::gateway::{Choice, choose, load};
+use crate::httpd::hooks::identity;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 use crate::messages::{
-    FREE_THREADING_SCOPED, LOADED_TWICE, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OWN_GIL_UNKNOWN,
+    FREE_THREADING_SCOPED, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OWN_GIL_UNKNOWN,
 };
 
 /// httpd's `check_config`: also runs for `apachectl configtest`, where `post_config` does not.
@@ -37,8 +38,11 @@ pub unsafe extern "C" fn check_config(
             if mpm::is_rehearsal() && !mpm::is_config_test() {
                 return sys::OK;
             }
-            match resolve(pool, server) {
+            match identity::check().and_then(|()| resolve(pool, server)) {
                 Ok(()) => {
+                    if let Some(config) = ServerConfig::of(server) {
+                        remarks::say(&config.globals().remarks, server);
+                    }
                     start::warn_undeclared(server);
                     warn_interpreters(server);
                     sys::OK
@@ -54,12 +58,6 @@ pub unsafe extern "C" fn check_config(
 
 /// Completes the global values, now that all of the configuration is known.
 fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
-    if super::is_loaded_twice() {
-        return Err(format!(
-            "{LOADED_TWICE}mod_rwsgi.so is loaded both as rwsgi_module and as wsgi_module: keep one \
-             of the two LoadModule lines"
-        ));
-    }
     let names_main_group = main
         .and_following()
         .filter_map(ServerConfig::of)

@@ -51,6 +51,7 @@ fn start_python() {
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
             process_group: None,
+            python_eggs: None,
             working_directory: None,
             run_once: false,
             interpreters: runtime::Interpreters::default(),
