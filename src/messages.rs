@@ -228,6 +228,10 @@ codes! {
     WORKER_SLOW_REQUEST = 459;
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
+
+    // 0590-0609: events.
+    /// A subscriber of an event raised, or a module of applications could not be set up.
+    EVENT_CALLBACK_FAILED = 590;
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::attach::{self, Attached};
 use super::object::Owned;
 use super::prelude::Prelude;
 use super::raise::Result;
+use super::running::Running;
 use super::runtime::Runtime;
 use super::script::Scripts;
 use super::{log, raise};
@@ -29,11 +30,13 @@ pub struct Interpreter {
     wsgi: OnceCell<crate::wsgi::State>,
     /// The scripts that have been asked for.
     pub scripts: RefCell<Scripts>,
+    /// The requests that run in it.
+    pub running: Running,
 }
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
-// published; `scripts` is touched only while attached, that is, by one thread at a time, and no
-// borrow of it is kept across a detach.
+// published; `scripts` and `running` are touched only while attached, that is, by one thread at a
+// time, and no borrow of them is kept across a detach.
 unsafe impl Sync for Interpreter {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Interpreter {}
@@ -63,6 +66,7 @@ impl Interpreter {
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
             scripts: RefCell::default(),
+            running: Running::default(),
         }));
         // SAFETY: attached, by contract.
         let py = unsafe { Attached::assume(interpreter) };

@@ -12,8 +12,8 @@ use pyo3::ffi;
 use super::attach::{self, Attached};
 use super::gate::Gate;
 use super::interpreter::{self, Interpreter};
-use crate::exchange::Level;
 use crate::exchange::abi::{HashSeed, RuntimeOptions};
+use crate::exchange::{Level, Source};
 use crate::messages;
 
 /// The interpreter that the gateway was built for: what Python takes itself for unless the
@@ -89,6 +89,9 @@ impl From<&RuntimeOptions<'_>> for Options {
 /// Takes a line of the log.
 pub type Log = dyn Fn(Level, &[u8]) + Send + Sync;
 
+/// Takes a line of the log that says where it was made.
+pub type LogFrom = dyn Fn(Level, Source<'_>, &[u8]) + Send + Sync;
+
 /// What becomes of a request whose script has changed, in a process that loads no script twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -114,6 +117,10 @@ pub trait Replacement: Send + Sync {
 pub struct Services {
     /// Takes lines that belong to no request.
     pub log: Box<Log>,
+    /// Takes such lines that say where they were made.
+    pub log_from: Box<LogFrom>,
+    /// Says whether lines of a level are logged outside of requests.
+    pub logs: Box<dyn Fn(Level) -> bool + Send + Sync>,
     /// Says whether the process is about to end.
     pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
     /// Present where scripts are never loaded a second time.
@@ -162,6 +169,20 @@ pub fn log_bytes(level: Level, line: &[u8]) {
     if let Some(runtime) = RUNTIME.get() {
         (runtime.services.log)(level, line);
     }
+}
+
+/// [`log_bytes`] for a message that says where it was made.
+pub(super) fn log_from(level: Level, source: Source<'_>, line: &[u8]) {
+    if let Some(runtime) = RUNTIME.get() {
+        (runtime.services.log_from)(level, source, line);
+    }
+}
+
+/// Whether lines of this level are logged outside of requests.
+pub(super) fn logs(level: Level) -> bool {
+    RUNTIME
+        .get()
+        .is_some_and(|runtime| (runtime.services.logs)(level))
 }
 
 /// Whether the process is about to end.

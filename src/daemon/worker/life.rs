@@ -293,6 +293,13 @@ pub fn services() -> Services {
             Some(channel) => channel.log(level, line),
             None => eprintln!("{}", String::from_utf8_lossy(line)),
         }),
+        // The supervisor writes these lines; its format has no place for where they were made.
+        log_from: Box::new(|level, _, line| {
+            if let Some(channel) = CHANNEL.get() {
+                channel.log(level, line);
+            }
+        }),
+        logs: Box::new(|level| CHANNEL.get().is_none_or(|channel| channel.logs(level))),
         is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
         replacement: Some(Box::new(Scripts)),
     }

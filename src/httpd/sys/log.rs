@@ -1,11 +1,12 @@
 //! httpd's error log.
 
-use core::ffi::{CStr, c_int};
+use core::ffi::{CStr, c_char, c_int};
+use std::ffi::CString;
 
 use super::{
     ap_log_error_, ap_log_rerror_, request_rec, rwsgi_request_logs, rwsgi_server_logs, server_rec,
 };
-use crate::exchange::Level;
+use crate::exchange::{Level, Source};
 use crate::httpd::hooks::module_index;
 
 /// What a message may take in httpd's line of 8192 bytes, with room for time, tags, client and
@@ -15,24 +16,48 @@ const ROOM: usize = 7_000;
 /// The message is an argument, never a format.
 const FORMAT: &CStr = c"%.*s";
 
+/// Whether a line of `level` is logged for the request.
+///
+/// # Safety
+/// `request` is a live request of the calling thread.
+pub unsafe fn request_logs(request: *const request_rec, level: Level) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { rwsgi_request_logs(request, module_index(), level as c_int) != 0 }
+}
+
 /// Logs a line with the request's virtual host, log id and client. Any thread may call it that
 /// serves the request.
 ///
 /// # Safety
 /// `request` is a live request of the calling thread.
 pub unsafe fn request(request: *mut request_rec, level: Level, line: &[u8]) {
-    let index = module_index();
+    // SAFETY: passed on.
+    unsafe { request_from(request, level, None, line) }
+}
+
+/// [`request`] for a message that says where it was made: what `%F` of `ErrorLogFormat` shows.
+///
+/// # Safety
+/// As for [`request`].
+pub unsafe fn request_from(
+    request: *mut request_rec,
+    level: Level,
+    source: Option<Source<'_>>,
+    line: &[u8],
+) {
     // SAFETY: the caller's promise.
-    if unsafe { rwsgi_request_logs(request, index, level as c_int) } == 0 {
+    if !unsafe { request_logs(request, level) } {
         return;
     }
+    let (file, number) = place(source);
     pieces(line, |piece| {
-        // SAFETY: the format takes a length and that many bytes without NUL; httpd copies them.
+        // SAFETY: a C string or null, which httpd does not keep; the format takes a length and that
+        // many bytes without NUL; httpd copies them.
         unsafe {
             ap_log_rerror_(
-                core::ptr::null(),
-                0,
-                index,
+                pointer(&file),
+                number,
+                module_index(),
                 level as c_int,
                 0,
                 request,
@@ -44,23 +69,46 @@ pub unsafe fn request(request: *mut request_rec, level: Level, line: &[u8]) {
     });
 }
 
+/// Whether a line of `level` is logged with a server's log; those of the main log always are.
+///
+/// # Safety
+/// `server` is null (the main log) or a live server.
+pub unsafe fn server_logs(server: *const server_rec, level: Level) -> bool {
+    // SAFETY: the caller's promise.
+    server.is_null() || unsafe { rwsgi_server_logs(server, module_index(), level as c_int) != 0 }
+}
+
 /// Logs a line with a server's log. Any thread.
 ///
 /// # Safety
 /// `server` is null (the main log) or a live server.
 pub unsafe fn server(server: *const server_rec, level: Level, line: &[u8]) {
-    let index = module_index();
+    // SAFETY: passed on.
+    unsafe { server_from(server, level, None, line) }
+}
+
+/// [`server`] for a message that says where it was made, as in [`request_from`].
+///
+/// # Safety
+/// As for [`server`].
+pub unsafe fn server_from(
+    server: *const server_rec,
+    level: Level,
+    source: Option<Source<'_>>,
+    line: &[u8],
+) {
     // SAFETY: the caller's promise.
-    if !server.is_null() && unsafe { rwsgi_server_logs(server, index, level as c_int) } == 0 {
+    if !unsafe { server_logs(server, level) } {
         return;
     }
+    let (file, number) = place(source);
     pieces(line, |piece| {
         // SAFETY: as in `request`.
         unsafe {
             ap_log_error_(
-                core::ptr::null(),
-                0,
-                index,
+                pointer(&file),
+                number,
+                module_index(),
                 level as c_int,
                 0,
                 server,
@@ -70,6 +118,18 @@ pub unsafe fn server(server: *const server_rec, level: Level, line: &[u8]) {
             );
         }
     });
+}
+
+/// File and line as httpd takes them.
+fn place(source: Option<Source<'_>>) -> (Option<CString>, c_int) {
+    source.map_or((None, 0), |source| {
+        let line = c_int::try_from(source.line).unwrap_or(0);
+        (CString::new(source.file.bytes()).ok(), line)
+    })
+}
+
+fn pointer(text: &Option<CString>) -> *const c_char {
+    text.as_deref().map_or(core::ptr::null(), CStr::as_ptr)
 }
 
 /// Cuts `line` into pieces that httpd logs whole, and makes NUL bytes, which would end a piece,
