@@ -1,12 +1,15 @@
 //! The gateway's entry point: what `mod_rwsgi.so` finds in this shared object.
 
 use core::ffi::c_void;
+use core::ptr::NonNull;
 use std::time::Duration;
 
+use crate::consult;
 use crate::daemon::control::Script;
 use crate::daemon::worker::imports;
 use crate::exchange::abi::{
-    self, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions, Text, read,
+    self, Consultation, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions,
+    Text, read,
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
@@ -21,6 +24,7 @@ static TABLE: GatewayTable = GatewayTable {
     python: python_version(),
     start,
     handle,
+    consult,
     stop,
 };
 
@@ -89,7 +93,7 @@ fn load(scripts: &[Import<'_>], log: impl Fn(Level, &[u8])) {
             application_group: script.application_group.bytes().to_vec(),
             path: script.path.bytes().to_vec(),
         };
-        if let Err(failure) = imports::load(runtime, &script, imports::WHAT) {
+        if let Err(failure) = imports::load(runtime, &script, imports::CODE, imports::WHAT) {
             for line in failure.lines() {
                 log(Level::Error, line);
             }
@@ -109,8 +113,23 @@ unsafe extern "C" fn handle(request: *const Request<'_>) -> i32 {
             let exchange = HostExchange {
                 context: request.context,
                 table: request.table,
+                native: request.native,
             };
             server::serve(runtime, &exchange, request.head, &request.target)
+        },
+    )
+}
+
+unsafe extern "C" fn consult(consultation: *const Consultation<'_>) -> i32 {
+    boundary(
+        || -1,
+        || {
+            // SAFETY: valid for the call, by the contract of `GatewayTable::consult`.
+            let consultation = unsafe { &*consultation };
+            match runtime::runtime() {
+                Some(runtime) if consult::consult(runtime, consultation).is_ok() => 0,
+                _ => -1,
+            }
         },
     )
 }
@@ -126,6 +145,7 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
 struct HostExchange<'a> {
     context: *mut c_void,
     table: &'a ExchangeTable,
+    native: *mut c_void,
 }
 
 impl Exchange for HostExchange<'_> {
@@ -206,5 +226,9 @@ impl Exchange for HostExchange<'_> {
     fn client_gone(&self) -> bool {
         // SAFETY: the context belongs to the table.
         unsafe { (self.table.client_gone)(self.context) != 0 }
+    }
+
+    fn native(&self) -> Option<NonNull<c_void>> {
+        NonNull::new(self.native)
     }
 }

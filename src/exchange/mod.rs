@@ -6,11 +6,15 @@
 
 #![deny(unsafe_code)]
 
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
 pub mod abi;
 pub mod head;
 pub mod header_names;
 pub mod memory;
 pub mod response;
+pub mod script_file;
 pub mod slashes;
 
 pub use abi::{Opt, Pair, Slice, Source, Text};
@@ -161,5 +165,11 @@ pub trait Exchange {
     fn logs(&self, level: Level, foreign: bool) -> bool {
         let _ = (level, foreign);
         true
+    }
+
+    /// The server's own structure of the request, where the application may have it
+    /// (`WSGIPassApacheRequest`). Valid as long as the exchange.
+    fn native(&self) -> Option<NonNull<c_void>> {
+        None
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod attach;
+pub mod capsule;
 pub mod exceptions;
 pub mod gate;
 pub mod interpreter;
