@@ -153,6 +153,7 @@ def _existing_apache_module():
 def subscribe_events(callback, /):
     """`callback(name, **event)` is called for every event of a request and of the process."""
     event_callbacks.append(callback)
+    native["want_events"]()
     return callback
 
 

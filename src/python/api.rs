@@ -17,7 +17,8 @@ use crate::messages;
 /// The source of the modules.
 pub(super) const SOURCE: &str = concat!(include_str!("api.py"), "\0");
 
-static METHODS: Methods<5> = Methods([
+static METHODS: Methods<6> = Methods([
+    slots::no_args(c"want_events", want_events),
     slots::no_args(c"request_data", request_data),
     slots::no_args(c"active_requests", active_requests),
     slots::fast_args(c"failed", failed),
@@ -82,6 +83,20 @@ unsafe extern "C" fn request_data(
         function(this, |py| match current() {
             Some(request) => request.data(py),
             None => Err(raise(py, Kind::Runtime, "no active request for thread")),
+        })
+    }
+}
+
+/// `want_events()`: somebody has subscribed. Requests that run already are told of, too.
+unsafe extern "C" fn want_events(
+    this: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: a function of the table.
+    unsafe {
+        function(this, |py| {
+            super::events::notice_subscribers(py);
+            Ok(Owned::none(py))
         })
     }
 }

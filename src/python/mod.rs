@@ -9,6 +9,7 @@
 //! * [`object`], [`raise`], [`slots`]: owned pointers, errors, the panic boundary of type slots.
 //! * [`request`]: what a thread's current request means to this layer: where log lines go and who
 //!   may use the exchange.
+//! * [`events`]: what applications are told of the process.
 //! * [`running`]: the requests that run in an interpreter.
 //! * [`log`]: the text stream behind `wsgi.errors`, `sys.stderr` and `sys.stdout`.
 //! * [`script`]: loading and reloading script files.
@@ -18,6 +19,7 @@
 pub mod api;
 pub mod attach;
 pub mod capsule;
+pub mod events;
 pub mod exceptions;
 pub mod gate;
 pub mod interpreter;

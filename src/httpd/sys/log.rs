@@ -120,11 +120,26 @@ pub unsafe fn server_from(
     });
 }
 
-/// File and line as httpd takes them.
+/// What is shown of a file's name: the end tells more, and the message needs room, too.
+const LONGEST_FILE: usize = 200;
+
+/// File and line as httpd takes them. It escapes messages but not this name, which a program chose.
 fn place(source: Option<Source<'_>>) -> (Option<CString>, c_int) {
     source.map_or((None, 0), |source| {
+        let file = source.file.bytes();
+        let shown = &file[file.len().saturating_sub(LONGEST_FILE)..];
+        let visible: Vec<u8> = shown
+            .iter()
+            .map(|&byte| {
+                if byte < b' ' || byte == 0x7f {
+                    b'?'
+                } else {
+                    byte
+                }
+            })
+            .collect();
         let line = c_int::try_from(source.line).unwrap_or(0);
-        (CString::new(source.file.bytes()).ok(), line)
+        (CString::new(visible).ok(), line)
     })
 }
 
@@ -180,6 +195,7 @@ fn fitting(line: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Text;
 
     fn collect(line: &[u8]) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
@@ -211,6 +227,19 @@ mod tests {
     #[test]
     fn nul_is_visible() {
         assert_eq!(collect(b"a\0b"), [b"a\\0b"]);
+    }
+
+    #[test]
+    fn names_of_files_cannot_forge_lines() {
+        let source = |file| Source {
+            file: Text::new(file),
+            line: 7,
+        };
+        let shown = |file| place(Some(source(file))).0.unwrap().into_bytes();
+        assert_eq!(shown(b"/srv/app.py"), b"/srv/app.py");
+        assert_eq!(shown(b"a\n[core:alert]\x1b[31m\0"), b"a?[core:alert]?[31m?");
+        assert_eq!(shown(&[b'x'; 5000]).len(), LONGEST_FILE);
+        assert_eq!(place(None), (None, 0));
     }
 
     #[test]

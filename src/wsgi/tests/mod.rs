@@ -139,6 +139,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
