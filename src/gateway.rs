@@ -14,6 +14,7 @@ use crate::exchange::abi::{
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
+use crate::python::events;
 use crate::python::runtime::{self, Services};
 use crate::python::slots::boundary;
 use crate::wsgi::server;
@@ -137,7 +138,14 @@ unsafe extern "C" fn consult(consultation: *const Consultation<'_>) -> i32 {
 unsafe extern "C" fn stop(deadline_ms: u32) {
     boundary(
         || (),
-        || runtime::stop(Duration::from_millis(deadline_ms.into())),
+        || {
+            let deadline = Duration::from_millis(deadline_ms.into());
+            runtime::stop(deadline, || {
+                if let Some(runtime) = runtime::runtime() {
+                    events::process_stopping(runtime, "");
+                }
+            });
+        },
     );
 }
 

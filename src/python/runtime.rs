@@ -486,7 +486,8 @@ impl Runtime {
     }
 }
 
-/// Runs exit handlers in every interpreter, the main one last, then keeps the GIL for ever.
+/// Has `announce` tell applications that the process stops, detached, then runs exit handlers in every
+/// interpreter, the main one last, and keeps the GIL for ever.
 ///
 /// The interpreters are not finalised: a native thread that comes back from a blocking call into
 /// a finalised interpreter aborts the process (up to 3.13), and a process that ends gives its
@@ -494,7 +495,7 @@ impl Runtime {
 ///
 /// Called by the thread that called [`start`]. If that thread is inside a request (prefork ends its
 /// children from a signal handler), nothing is done.
-pub fn stop(deadline: Duration) {
+pub fn stop(deadline: Duration, announce: impl FnOnce()) {
     let Some(runtime) = RUNTIME.get() else {
         return;
     };
@@ -502,6 +503,7 @@ pub fn stop(deadline: Duration) {
         return;
     }
     let watchdog = Watchdog::arm(deadline);
+    announce();
     for interpreter in runtime.interpreters() {
         let guard = attach::attach(interpreter);
         interpreter.prelude().shut_down(guard.token());

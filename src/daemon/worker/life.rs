@@ -416,7 +416,7 @@ impl Worker {
         if noted & signals::TERMINATE != 0 && !self.is_draining() {
             let reason = Reason::ShutdownSignal;
             self.channel.tell(&FromWorker::Retire { reason });
-            self.drain();
+            self.leave(reason);
         }
         if noted & signals::GRACEFUL != 0 {
             let reason = match self.config.eviction_timeout {
@@ -428,6 +428,14 @@ impl Worker {
         if noted & signals::CPU_TIME != 0 {
             let reason = Reason::CpuTimeLimit;
             self.channel.tell(&FromWorker::Retire { reason });
+        }
+        for (bit, name, number) in [
+            (signals::HANG_UP, "SIGHUP", libc::SIGHUP),
+            (signals::USER_2, "SIGUSR2", libc::SIGUSR2),
+        ] {
+            if noted & bit != 0 {
+                self.events.signal(name, number);
+            }
         }
     }
 
@@ -447,7 +455,7 @@ impl Worker {
                 Received::Nothing => return true,
                 Received::Closed => {
                     if !self.is_draining() {
-                        self.drain();
+                        self.leave(Reason::SupervisorGone);
                     }
                     return false;
                 }
@@ -469,7 +477,7 @@ impl Worker {
                 if !self.is_draining() {
                     let line = format!("the worker ends: {}", reason.name());
                     self.channel.log(Level::Info, line.as_bytes());
-                    self.drain();
+                    self.leave(reason);
                 }
             }
             ToWorker::StaysOld {
@@ -497,7 +505,7 @@ impl Worker {
             0 => Duration::MAX,
             seconds => Duration::from_secs(seconds.into()),
         };
-        runtime::stop(deadline);
+        runtime::stop(deadline, || self.events.finish());
         exit(0)
     }
 }
