@@ -238,6 +238,9 @@ codes! {
     MOD_WSGI_LOADED = 631;
     /// A directive that cannot have the effect that it was written for.
     POINTLESS_DIRECTIVE = 632;
+    // 0590-0609: events.
+    /// A subscriber of an event raised, or a module of applications could not be set up.
+    EVENT_CALLBACK_FAILED = 590;
     // 0500-0529: scripts that are asked about requests.
     /// A script has no function that it must have.
     NO_FUNCTION = 500;

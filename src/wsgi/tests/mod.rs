@@ -64,6 +64,8 @@ fn start_python() {
         };
         let services = Services {
             log: Box::new(log),
+            log_from: Box::new(move |level, _, line| log(level, line)),
+            logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
         };
@@ -140,6 +142,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
