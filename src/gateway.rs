@@ -7,7 +7,8 @@ use crate::consult;
 use crate::daemon::control::Script;
 use crate::daemon::worker::imports;
 use crate::exchange::abi::{
-    self, Consultation, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions, Text, read,
+    self, Consultation, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions,
+    Text, read,
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;

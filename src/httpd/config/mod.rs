@@ -8,6 +8,7 @@ pub mod alias;
 pub mod directives;
 pub mod expand;
 pub mod mapping;
+pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;

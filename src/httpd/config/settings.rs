@@ -2,7 +2,8 @@
 
 use core::ffi::{c_char, c_void};
 
-use crate::httpd::apache::{Array, Pool, PoolStr};
+use super::scripts::SideScript;
+use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -62,6 +63,12 @@ settings! {
     error_override: bool,
     /// `WSGIEnableSendfile`.
     enable_sendfile: bool,
+    /// `WSGIAccessScript`.
+    access_script: PoolRef<SideScript>,
+    /// `WSGIAuthUserScript`.
+    auth_user_script: PoolRef<SideScript>,
+    /// `WSGIAuthGroupScript`.
+    auth_group_script: PoolRef<SideScript>,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.
