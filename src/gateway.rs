@@ -1,6 +1,7 @@
 //! The gateway's entry point: what `mod_rwsgi.so` finds in this shared object.
 
 use core::ffi::c_void;
+use core::ptr::NonNull;
 use std::time::Duration;
 
 use crate::consult;
@@ -84,7 +85,7 @@ fn load(scripts: &[Import<'_>], log: impl Fn(Level, &[u8])) {
             application_group: script.application_group.bytes().to_vec(),
             path: script.path.bytes().to_vec(),
         };
-        if let Err(failure) = imports::load(runtime, &script, imports::WHAT) {
+        if let Err(failure) = imports::load(runtime, &script, imports::CODE, imports::WHAT) {
             for line in failure.lines() {
                 log(Level::Error, line);
             }
@@ -104,6 +105,7 @@ unsafe extern "C" fn handle(request: *const Request<'_>) -> i32 {
             let exchange = HostExchange {
                 context: request.context,
                 table: request.table,
+                native: request.native,
             };
             server::serve(runtime, &exchange, request.head, &request.target)
         },
@@ -135,6 +137,7 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
 struct HostExchange<'a> {
     context: *mut c_void,
     table: &'a ExchangeTable,
+    native: *mut c_void,
 }
 
 impl Exchange for HostExchange<'_> {
@@ -204,5 +207,9 @@ impl Exchange for HostExchange<'_> {
     fn client_gone(&self) -> bool {
         // SAFETY: the context belongs to the table.
         unsafe { (self.table.client_gone)(self.context) != 0 }
+    }
+
+    fn native(&self) -> Option<NonNull<c_void>> {
+        NonNull::new(self.native)
     }
 }

@@ -115,6 +115,7 @@ impl Script {
                 script: self.path.to_str().unwrap().into(),
                 mtime_us: self.mtime_us,
                 resource: Text::EMPTY,
+                handler_script: false,
                 reloading: true,
                 keep_on_failure: false,
             },

@@ -233,6 +233,8 @@ pub struct Request<'a> {
     pub context: *mut c_void,
     /// The exchange.
     pub table: &'a ExchangeTable,
+    /// [`native`](super::Exchange::native); null where the application must not have it.
+    pub native: *mut c_void,
 }
 
 /// How the gateway's `handle` ended: [`DONE`], [`CUT`] or an HTTP status.

@@ -134,7 +134,8 @@ pub struct RequestHead<'a> {
 pub struct Target<'a> {
     /// The script file's absolute path.
     pub script: Text<'a>,
-    /// Its modification time, microseconds since the epoch; 0 if it is not known.
+    /// Its modification time, microseconds since the epoch; 0 if it is not known: the gateway looks
+    /// for itself then.
     pub mtime_us: i64,
     /// The file that the request names, given to `reload_required`.
     pub resource: Text<'a>,
@@ -143,4 +144,7 @@ pub struct Target<'a> {
     /// Whether the old code goes on serving when the changed script does not load
     /// (`WSGIReloadFailure Keep`).
     pub keep_on_failure: bool,
+    /// Whether the script answers for a handler (`WSGIHandlerScript`) and not for itself:
+    /// `mod_wsgi.handler_script` is its path then, and the resource is another file.
+    pub handler_script: bool,
 }

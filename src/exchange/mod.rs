@@ -6,11 +6,15 @@
 
 #![deny(unsafe_code)]
 
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
 pub mod abi;
 pub mod head;
 pub mod header_names;
 pub mod memory;
 pub mod response;
+pub mod script_file;
 pub mod slashes;
 
 pub use abi::{Opt, Pair, Slice, Text};
@@ -149,4 +153,10 @@ pub trait Exchange {
 
     /// Whether the client is known to have gone.
     fn client_gone(&self) -> bool;
+
+    /// The server's own structure of the request, where the application may have it
+    /// (`WSGIPassApacheRequest`). Valid as long as the exchange.
+    fn native(&self) -> Option<NonNull<c_void>> {
+        None
+    }
 }

@@ -14,6 +14,7 @@
 //! * [`prelude`]: what is cold and better said in Python.
 
 pub mod attach;
+pub mod capsule;
 pub mod exceptions;
 pub mod gate;
 pub mod interpreter;

@@ -39,7 +39,7 @@ pub mod reply;
 pub mod request;
 
 /// The version of this protocol; travels in the `aux` of every REQUEST.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Bytes of a [`Header`].
 pub const HEADER: usize = 8;

@@ -32,6 +32,7 @@ mod bit {
     pub const RELOADING: u8 = 2;
     pub const KEEP_ON_FAILURE: u8 = 4;
     pub const IGNORE_ACTIVITY: u8 = 8;
+    pub const HANDLER_SCRIPT: u8 = 16;
 }
 
 /// A request on its way to a worker.
@@ -100,6 +101,7 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
         (target.reloading, bit::RELOADING),
         (target.keep_on_failure, bit::KEEP_ON_FAILURE),
         (request.ignore_activity, bit::IGNORE_ACTIVITY),
+        (target.handler_script, bit::HANDLER_SCRIPT),
     ] {
         if set {
             bits |= bit;
@@ -281,6 +283,7 @@ pub fn decode<T>(
             resource: value(17)?,
             reloading: bits & bit::RELOADING != 0,
             keep_on_failure: bits & bit::KEEP_ON_FAILURE != 0,
+            handler_script: bits & bit::HANDLER_SCRIPT != 0,
         },
         ignore_activity: bits & bit::IGNORE_ACTIVITY != 0,
         body,
@@ -354,6 +357,7 @@ mod tests {
                 resource: "/srv/app.wsgi".into(),
                 reloading: true,
                 keep_on_failure: false,
+                handler_script: true,
             },
             ignore_activity: true,
             body: b"body",

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use super::scripts::SideScripts;
-use super::{Alias, Settings};
+use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
 use crate::httpd::daemon::Groups;
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn merge(
         )
     };
     let merged = pool.place(ServerConfig {
-        settings: child.settings.over(&parent.settings),
+        settings: settings::merged(&child.settings, &parent.settings, pool),
         aliases: child.aliases.followed_by(&parent.aliases, pool),
         names_main_group: child.names_main_group || parent.names_main_group,
         globals: parent.globals,

@@ -2,6 +2,7 @@
 
 use core::ffi::{c_char, c_void};
 
+use super::handler_script::{self, HandlerScripts};
 use super::scripts::SideScript;
 use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
@@ -69,6 +70,10 @@ settings! {
     auth_user_script: PoolRef<SideScript>,
     /// `WSGIAuthGroupScript`.
     auth_group_script: PoolRef<SideScript>,
+    /// `WSGIHandlerScript`, those of this section first.
+    handler_scripts: HandlerScripts,
+    /// `WSGIPassApacheRequest`.
+    pass_apache_request: bool,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.
@@ -97,8 +102,16 @@ pub unsafe extern "C" fn merge(
     unsafe {
         let parent = &*parent.cast::<Settings>();
         let child = &*child.cast::<Settings>();
-        core::ptr::from_mut(Pool::new(pool).place(child.over(parent))).cast()
+        let pool = Pool::new(pool);
+        core::ptr::from_mut(pool.place(merged(child, parent, pool))).cast()
     }
+}
+
+/// The settings of a section within another.
+pub fn merged(child: &Settings, parent: &Settings, pool: Pool<'_>) -> Settings {
+    let mut merged = child.over(parent);
+    handler_script::overlay(&mut merged, child, parent, pool);
+    merged
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The one table of directives: name, contexts, help, and the function that takes the arguments.
 
 use super::directives::{Arguments, Context, Directive, Target, take};
-use super::{mapping, scripts, values};
+use super::{handler_script, mapping, scripts, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -63,6 +63,12 @@ directives! {
     c"WSGIScriptAliasMatch" Server
         c"REGEX FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(mapping::script_alias_match);
+    c"WSGIHandlerScript" Directory
+        c"HANDLER-NAME SCRIPT [process-group=NAME] [application-group=NAME] [pass-authorization=On|Off]"
+        => Arguments::Raw(handler_script::handler_script);
+    c"WSGIPassApacheRequest" Directory
+        c"On or Off: whether applications in httpd's own processes get httpd's request structure"
+        => setting!(pass_apache_request, values::on_off);
     c"WSGIProcessGroup" Directory
         c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
         => Arguments::One(mapping::process_group);

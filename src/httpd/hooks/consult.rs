@@ -88,6 +88,7 @@ impl Inquiry<'_, '_> {
                 script: Text::from(path),
                 mtime_us: modification_time(path),
                 resource: Text::EMPTY,
+                handler_script: false,
                 reloading: self.config.get(|s| s.script_reloading).unwrap_or(true),
                 // Old rules must not go on unnoticed; whoever wants that says so.
                 keep_on_failure: self.config.get(|s| s.keep_on_failure).unwrap_or(false),

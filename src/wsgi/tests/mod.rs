@@ -4,6 +4,7 @@
 mod environ;
 mod input;
 mod memory_exchange;
+mod observed;
 mod responses;
 mod scripts;
 mod start_response;
@@ -149,6 +150,7 @@ impl App {
             resource: path.into(),
             reloading: true,
             keep_on_failure: call.keep_on_failure,
+            handler_script: call.handler_script,
         };
         let outcome = server::serve(runtime::runtime().unwrap(), &exchange, &head, &target);
         exchange.recorded(outcome)
@@ -183,6 +185,7 @@ struct Call<'a> {
     body: memory_exchange::RequestBody<'a>,
     gone_after: Option<usize>,
     keep_on_failure: bool,
+    handler_script: bool,
 }
 
 impl Default for Call<'_> {
@@ -201,6 +204,7 @@ impl Default for Call<'_> {
             body: memory_exchange::RequestBody::default(),
             gone_after: None,
             keep_on_failure: true,
+            handler_script: false,
         }
     }
 }

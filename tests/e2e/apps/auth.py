@@ -79,7 +79,7 @@ def get_realm_hash(environ, user, realm):
 
 def groups_for_user(environ, user):
     if user.startswith("member-of-"):
-        kind, _, names = user[len("member-of-") :].partition(":")
+        kind, _, names = user[len("member-of-") :].partition("=")
         names = [name for name in names.split(",") if name]
         if kind == "list":
             return names

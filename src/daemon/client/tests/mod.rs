@@ -87,6 +87,7 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         resource: "/srv/app.wsgi".into(),
         reloading: true,
         keep_on_failure: true,
+        handler_script: false,
     };
     let call = Call {
         head: &head,
