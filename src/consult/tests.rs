@@ -125,6 +125,7 @@ impl Script {
             offers_tls: true,
             context: core::ptr::from_ref(&told).cast_mut().cast(),
             table: &TABLE,
+            native: core::ptr::null_mut(),
         };
         let answered = consult(runtime::runtime().unwrap(), &consultation).is_ok();
         (answered, told.into_inner())

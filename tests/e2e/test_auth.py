@@ -60,12 +60,15 @@ def server(new_httpd):
                 AuthType Basic
                 AuthName realm
                 AuthBasicProvider wsgi
-                AuthBasicUseDigestAlgorithm MD5 realm
+                AuthBasicUseDigestAlgorithm MD5
                 WSGIAuthUserScript {script}
                 Require valid-user
             </Location>
             <Location /access>
                 WSGIAccessScript {script}
+            </Location>
+            <Location /access/native>
+                WSGIPassApacheRequest On
             </Location>
             <Location /groups>
                 AuthType Basic
@@ -233,13 +236,13 @@ def test_a_hash_of_the_realm(server, user):
 
 @pytest.mark.checklist(212)
 def test_a_hash_and_the_wrong_password(server):
-    server.expect_log("AH01792: user str: password mismatch")
+    server.expect_log("AH01794: user str: password mismatch")
     assert digest(server, "str", password="guess").status == 401
 
 
 @pytest.mark.checklist(212)
 def test_no_hash_is_an_unknown_user(server):
-    server.expect_log("AH01790: user 'none' in realm 'realm' not found")
+    server.expect_log("AH01790: user .none. in realm .realm. not found")
     assert digest(server, "none").status == 401
 
 
@@ -428,6 +431,17 @@ def test_what_is_kept_expires(server):
     server.get("/access?expired")
     found = told(server, "expired")["found"]
     assert sorted(found) == ["mod_ssl.is_https", "mod_ssl.var_lookup", "wsgi.errors"]
+
+
+def test_the_request_of_apache(server):
+    server.get("/access/native?note")
+    assert told(server, "allow_access")["native"].startswith("<capsule object NULL at")
+    server.get("/access?note")
+    assert told(server, "allow_access")["native"] == "None"
+    server.get("/access/native?keep")
+    server.get("/access/native?expired")
+    facts = told(server, "expired")
+    assert "capsule object NULL" in facts["native"] and "has ended" in facts["kept"]
 
 
 def test_output_belongs_to_the_request(server):

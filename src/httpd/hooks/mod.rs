@@ -68,12 +68,16 @@ pub fn is_loaded_twice() -> bool {
 
 unsafe extern "C" fn register(pool: *mut apr_pool_t) {
     // SAFETY: httpd has numbered the record before it calls this, and calls nothing else meanwhile.
-    register_hooks(pool, unsafe { (&raw const rwsgi_module.module_index).read() });
+    register_hooks(pool, unsafe {
+        (&raw const rwsgi_module.module_index).read()
+    });
 }
 
 unsafe extern "C" fn register_as_mod_wsgi(pool: *mut apr_pool_t) {
     // SAFETY: as above.
-    register_hooks(pool, unsafe { (&raw const wsgi_module.module_index).read() });
+    register_hooks(pool, unsafe {
+        (&raw const wsgi_module.module_index).read()
+    });
 }
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
