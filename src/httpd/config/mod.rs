@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod proxies;
 pub mod remarks;
 pub mod removed;
+pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;
