@@ -19,6 +19,7 @@ SWITCHES_SERVER = [
     "WSGICaseSensitivity",
 ]
 SWITCHES_ANYWHERE = [
+    "WSGIPassApacheRequest",
     "WSGIPassAuthorization",
     "WSGIScriptReloading",
     "WSGIChunkedRequest",

@@ -5,7 +5,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-VERSION = 1
+VERSION = 2
 REQUEST, BODY, BODY_FAILED = 1, 2, 3
 READ, REPLY, DATA, FILE, STATUS, LOG, GOAWAY, RETRY = range(16, 24)
 END, CLOSE, BAD, FLUSH, GRANT_DONE = 1, 2, 4, 8, 16
