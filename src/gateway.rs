@@ -4,10 +4,11 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use std::time::Duration;
 
+use crate::consult;
 use crate::daemon::control::Script;
 use crate::daemon::worker::imports;
 use crate::exchange::abi::{
-    self, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions, Text, read,
+    self, Consultation, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions, Text, read,
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
@@ -22,6 +23,7 @@ static TABLE: GatewayTable = GatewayTable {
     python: python_version(),
     start,
     handle,
+    consult,
     stop,
 };
 
@@ -105,6 +107,20 @@ unsafe extern "C" fn handle(request: *const Request<'_>) -> i32 {
                 native: request.native,
             };
             server::serve(runtime, &exchange, request.head, &request.target)
+        },
+    )
+}
+
+unsafe extern "C" fn consult(consultation: *const Consultation<'_>) -> i32 {
+    boundary(
+        || -1,
+        || {
+            // SAFETY: valid for the call, by the contract of `GatewayTable::consult`.
+            let consultation = unsafe { &*consultation };
+            match runtime::runtime() {
+                Some(runtime) if consult::consult(runtime, consultation).is_ok() => 0,
+                _ => -1,
+            }
         },
     )
 }

@@ -228,6 +228,20 @@ codes! {
     WORKER_SLOW_REQUEST = 459;
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
+
+    // 0500-0529: scripts that are asked about requests.
+    /// A script has no function that it must have.
+    NO_FUNCTION = 500;
+    /// A function of a script raised.
+    CONSULTATION_FAILED = 501;
+    /// A function of a script returned what it may not.
+    BAD_ANSWER = 502;
+    /// WSGIAccessScript has refused a request.
+    ACCESS_REFUSED = 503;
+    /// The provider `wsgi` is used where no script is configured.
+    NO_USER_SCRIPT = 504;
+    /// `Require wsgi-group` is used where no script is configured.
+    NO_GROUP_SCRIPT = 505;
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub struct RequestCore {
     /// Valid while the core lives: [`RequestCore::new`] takes care.
     exchange: *const dyn Exchange,
     owner: usize,
+    /// What the thread served before: sending a response may run other requests (subrequests of
+    /// filters) on the same thread.
+    outer: Cell<*const RequestCore>,
     lease: Lease,
     /// A line of log text that has no end yet. Touched only while attached, never across a detach.
     pub(super) line: RefCell<Vec<u8>>,
@@ -53,6 +56,7 @@ impl RequestCore {
         RequestCore {
             exchange,
             owner: this_thread(),
+            outer: Cell::new(core::ptr::null()),
             lease: Lease::default(),
             line: RefCell::default(),
         }
@@ -60,7 +64,7 @@ impl RequestCore {
 
     /// Makes it the current request of this thread: `sys.stderr` follows it.
     pub fn enter(&self) {
-        CURRENT.with(|current| current.set(self));
+        self.outer.set(CURRENT.with(|current| current.replace(self)));
         if let Some(watch) = WATCH.get() {
             watch.inside.store(true, Ordering::Relaxed);
         }
@@ -75,11 +79,16 @@ impl RequestCore {
                 watch.forget(py);
             }
         }
-        CURRENT.with(|current| current.set(core::ptr::null()));
+        CURRENT.with(|current| current.set(self.outer.get()));
         super::log::flush_request(py, self);
         if self.lease.shared.load(Ordering::Acquire) {
             py.detached(|_| self.lease.wait_until_unused());
         }
+    }
+
+    /// Whether the calling thread is the one that serves the request.
+    pub fn is_own_thread(&self) -> bool {
+        this_thread() == self.owner
     }
 
     /// The right to use the exchange.

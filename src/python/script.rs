@@ -208,6 +208,10 @@ impl Script {
         let Ok(Some(function)) = loaded.global(py, &names.reload_required) else {
             return false;
         };
+        // Scripts that are only consulted name no resource.
+        if target.resource.bytes().is_empty() {
+            return false;
+        }
         let answer = || -> Result<bool> {
             let resource = super::object::file_system_text(py, target.resource.bytes())?;
             // SAFETY: live objects of the attached interpreter.
