@@ -8,7 +8,8 @@ use crate::consult;
 use crate::daemon::control::Script;
 use crate::daemon::worker::imports;
 use crate::exchange::abi::{
-    self, Consultation, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions, Text, read,
+    self, Consultation, ExchangeTable, GatewayTable, HostTable, Import, Request, RuntimeOptions,
+    Text, read,
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
@@ -84,7 +85,7 @@ fn load(scripts: &[Import<'_>], log: impl Fn(Level, &[u8])) {
             application_group: script.application_group.bytes().to_vec(),
             path: script.path.bytes().to_vec(),
         };
-        if let Err(failure) = imports::load(runtime, &script, imports::WHAT) {
+        if let Err(failure) = imports::load(runtime, &script, imports::CODE, imports::WHAT) {
             for line in failure.lines() {
                 log(Level::Error, line);
             }

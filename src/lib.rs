@@ -17,6 +17,7 @@
 //! * `httpd`: everything that knows httpd (`sys`, `apache`, `config`, `hooks`).
 //! * `python`: the embedded runtime: interpreters, thread states, objects, scripts, logging.
 //! * [`daemon`]: daemon mode: the wire between httpd and a worker, the supervisor.
+//! * [`metrics`]: timings and counts, telemetry.
 //! * `consult`: functions of scripts that the server asks about a request (access, users, groups).
 //! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
 //!
@@ -26,6 +27,7 @@
 pub mod daemon;
 pub mod exchange;
 pub mod messages;
+pub mod metrics;
 
 /// The version of this product.
 pub const VERSION: [u32; 3] = [0, 1, 0];

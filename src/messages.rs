@@ -60,6 +60,8 @@ codes! {
     BAD_CONTENT_LENGTH = 15;
     /// The request body is larger than LimitRequestBody.
     BODY_TOO_LARGE = 16;
+    /// The module is loaded under both of its names.
+    LOADED_TWICE = 17;
 
     // 0100-0199: the Python runtime.
     /// Python could not be started.

@@ -385,8 +385,7 @@ pub struct ConsultTable {
     pub is_https: unsafe extern "C" fn(*mut c_void) -> i32,
     /// A variable of the TLS module, by a name without NUL; absent if there is none. Lives until
     /// `consult` returns.
-    pub tls_variable:
-        unsafe extern "C" fn(*mut c_void, name: Text<'_>) -> Opt<'static>,
+    pub tls_variable: unsafe extern "C" fn(*mut c_void, name: Text<'_>) -> Opt<'static>,
     /// Takes an answer to the question with that index: a kind of [`answer`], and its text. Called
     /// in the order of the questions, and only when all have been answered.
     pub answer: unsafe extern "C" fn(*mut c_void, question: u32, kind: u8, text: Text<'_>),

@@ -27,7 +27,13 @@ static ZEROS: [u64; 512] = [0; 512];
 pub fn new(py: Attached, pointer: NonNull<c_void>) -> Result<Owned> {
     let _ = py;
     // SAFETY: attached; the pointer is not null, and there is no destructor.
-    unsafe { Owned::from_new(ffi::PyCapsule_New(pointer.as_ptr(), core::ptr::null(), None)) }
+    unsafe {
+        Owned::from_new(ffi::PyCapsule_New(
+            pointer.as_ptr(),
+            core::ptr::null(),
+            None,
+        ))
+    }
 }
 
 /// The pointer is not to be had any more.

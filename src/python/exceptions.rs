@@ -18,13 +18,13 @@ pub fn log_for_request(
     script: &[u8],
     exception: &Owned,
 ) {
-    let lines = lines(py, code, what, script, exception);
+    let lines = lines(py, Some(code), what, script, exception);
     py.detached(|_| lines.iter().for_each(|line| core.log(Level::Error, line)));
 }
 
 /// Logs an exception that belongs to no request and no script.
 pub fn log_for_process(py: Attached, code: Code, what: &str, exception: &Owned) {
-    let lines = lines(py, code, what, b"", exception);
+    let lines = lines(py, Some(code), what, b"", exception);
     py.detached(|_| {
         for line in &lines {
             super::runtime::log_bytes(Level::Error, line);
@@ -38,16 +38,18 @@ pub fn log_exit_failure(py: Attached, exception: &Owned) {
     log_for_process(py, messages::EXIT_HANDLER_FAILED, what, exception);
 }
 
-/// What is to be logged of an exception: a header line, then the traceback.
+/// What is to be logged of an exception: a header line, which begins with `code` unless the line
+/// follows another one that has a code, then the traceback.
 pub fn lines(
     py: Attached,
-    code: Code,
+    code: Option<Code>,
     what: &str,
     script: &[u8],
     exception: &Owned,
 ) -> Vec<Vec<u8>> {
     // SAFETY: a live exception.
     let class = unsafe { type_name(exception.as_ptr()) };
+    let code = code.map(|code| code.to_string()).unwrap_or_default();
     let mut header = format!("{code}{what}: {class}").into_bytes();
     if !script.is_empty() {
         header.extend_from_slice(b" in script '");

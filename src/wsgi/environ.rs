@@ -7,7 +7,6 @@
 //! need not grow.
 
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicI64, Ordering};
 use std::rc::Rc;
 
 use pyo3::ffi;
@@ -15,6 +14,7 @@ use pyo3::ffi;
 use super::State;
 use crate::exchange::header_names::{self, KNOWN, Variable};
 use crate::exchange::{RequestHead, Target, Text};
+use crate::metrics::thread;
 use crate::python::attach::Attached;
 use crate::python::object::{
     self, Owned, boolean, file_system_text, float, int, interned, latin1, set_item, tuple,
@@ -371,7 +371,7 @@ impl Template {
         put_text(&keys.remote_port, decimal(head.remote_port, &mut digits))?;
         put(&keys.wsgi_input, input)?;
         put(&keys.wsgi_errors, errors)?;
-        put(&keys.mod_wsgi_thread_id, &int(py, thread_id())?)?;
+        put(&keys.mod_wsgi_thread_id, &int(py, thread::number().into())?)?;
         put(
             &keys.mod_wsgi_request_start,
             &float(py, head.request_time_us as f64 / 1e6)?,
@@ -432,7 +432,10 @@ impl Template {
                 put_text(key, value)?;
             }
         }
-        if !same(Some(site.script_filename.bytes()), &self.site[SCRIPT_FILENAME]) {
+        if !same(
+            Some(site.script_filename.bytes()),
+            &self.site[SCRIPT_FILENAME],
+        ) {
             let file = file_system_text(py, site.script_filename.bytes())?;
             put(&keys.script_filename, &file)?;
         }
@@ -488,18 +491,4 @@ fn decimal(mut number: u16, digits: &mut [u8; 5]) -> Text<'_> {
             return Text::new(&digits[first..]);
         }
     }
-}
-
-/// A small number of its own for every thread that serves requests, from 1.
-fn thread_id() -> i64 {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-    thread_local! {
-        static ID: Cell<i64> = const { Cell::new(0) };
-    }
-    ID.with(|id| {
-        if id.get() == 0 {
-            id.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        id.get()
-    })
 }

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
+use std::time::Instant;
 
 use pyo3::ffi;
 
@@ -12,6 +13,7 @@ use super::{input, start_response};
 use crate::exchange::abi::outcome;
 use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target, script_file};
 use crate::messages;
+use crate::metrics::observation::{Observation, Observed, Reader, is_wanted_by};
 use crate::python::attach::{self, Attached};
 use crate::python::exceptions;
 use crate::python::interpreter::Interpreter;
@@ -31,6 +33,8 @@ enum Served {
     Stale,
     /// Something was sent: the client must see that it is cut.
     Cut,
+    /// Everything has been done; this is the outcome.
+    Finished(i32),
 }
 
 /// Serves one request on the calling thread, which is not attached. Returns an
@@ -68,12 +72,17 @@ pub fn serve_in(
         headers: Headers::scan(head),
         started_us: 0,
     };
+    let observed = Observed::new(head);
+    let waits_since = observed.begin().map(|_| Instant::now());
     let permit = runtime.gate.enter();
     let queued = clock_us();
     let guard = attach::attach(interpreter);
     drop(permit);
     incoming.started_us = clock_us();
-    let served = serve_attached(guard.token(), exchange, target, &incoming);
+    if let (Some(observation), Some(since)) = (observed.get(), waits_since) {
+        observation.note_application_start(incoming.started_us, Some(since));
+    }
+    let served = serve_attached(guard.token(), exchange, target, &incoming, &observed);
     if runtime.gate.learns() {
         runtime.gate.note(clock_us() - incoming.started_us);
     }
@@ -85,7 +94,11 @@ pub fn serve_in(
     if waited_long {
         runtime.gate.let_in();
     }
-    finish(exchange, served)
+    let outcome = finish(exchange, served, observed.get());
+    if outcome == outcome::STALE {
+        observed.forget();
+    }
+    outcome
 }
 
 /// The server could not tell when the script was modified: handler scripts may lie where it must not
@@ -135,7 +148,20 @@ pub fn clock_us() -> i64 {
 }
 
 /// What can be done without Python: the last write, in one go with the end of the response.
-fn finish(exchange: &dyn Exchange, served: Served) -> i32 {
+#[inline]
+fn finish(exchange: &dyn Exchange, served: Served, observation: Option<&Observation>) -> i32 {
+    match observation {
+        Some(observation) => {
+            if let Served::Status(status) = served {
+                observation.note_status(status);
+            }
+            observation.sends(|| finish_now(exchange, served))
+        }
+        None => finish_now(exchange, served),
+    }
+}
+
+fn finish_now(exchange: &dyn Exchange, served: Served) -> i32 {
     let may_block = MayBlock::detached();
     match served {
         Served::Rest(Rest::Nothing) => outcome::DONE,
@@ -155,6 +181,7 @@ fn finish(exchange: &dyn Exchange, served: Served) -> i32 {
             outcome::CUT
         }
         Served::Rest(Rest::Gone) => outcome::CUT,
+        Served::Finished(outcome) => outcome,
         Served::Status(status) => status.into(),
         Served::Stale => outcome::STALE,
     }
@@ -217,9 +244,11 @@ fn serve_attached(
     exchange: &dyn Exchange,
     target: &Target<'_>,
     incoming: &Incoming<'_>,
+    observed: &Observed<'_>,
 ) -> Served {
     // SAFETY: the exchange outlives this call, and the state does not.
     let request = unsafe { RequestState::new(exchange, incoming.head.method.bytes() == b"HEAD") };
+    request.observe(observed.get());
     request.core.enter();
     let handed = match Handed::new(py, &request, exchange.native()) {
         Ok(handed) => handed,
@@ -229,9 +258,35 @@ fn serve_attached(
             return Served::Status(500);
         }
     };
-    let served = run(py, &request, &handed, target, incoming);
+    let mut served = run(py, &request, &handed, target, incoming, observed);
+    if is_wanted_by(Reader::Events) {
+        served = finish_attached(py, &request, served);
+        // Here the request is finished but for its objects: `request_finished`.
+    }
     drop(handed);
     served
+}
+
+/// Whoever is told of the end of a request wants to know how long its last write took, too.
+#[cold]
+fn finish_attached(py: Attached, request: &RequestState, served: Served) -> Served {
+    if let (Some(observation), Served::Status(status)) = (request.observation(), &served) {
+        observation.note_status(*status);
+    }
+    if matches!(served, Served::Stale | Served::Status(_)) {
+        return served;
+    }
+    // It is refused to other threads only, and only when the request has ended.
+    match request.core.exchange(py) {
+        Ok(exchange) => {
+            let observation = request.observation();
+            Served::Finished(py.detached(|_| finish(&*exchange, served, observation)))
+        }
+        Err(raised) => {
+            raised.clear(py);
+            served
+        }
+    }
 }
 
 fn run(
@@ -240,6 +295,7 @@ fn run(
     handed: &Handed<'_>,
     target: &Target<'_>,
     incoming: &Incoming<'_>,
+    observed: &Observed<'_>,
 ) -> Served {
     let interpreter: &Interpreter = py.interpreter();
     let state = interpreter.wsgi();
@@ -251,10 +307,15 @@ fn run(
         Err(Unavailable::Interrupted) => return Served::Status(504),
         Err(Unavailable::Stale) => return Served::Stale,
     };
+    // The script that has just been loaded may be the first to want it.
+    if request.observation().is_none()
+        && let Some(observation) = observed.begin()
+    {
+        observation.note_application_start(incoming.started_us, None);
+        request.observe(Some(observation));
+    }
     let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {
-        let template = script
-            .wsgi
-            .template(py, state, incoming.head, target)?;
+        let template = script.wsgi.template(py, state, incoming.head, target)?;
         let application = module.global(py, &template.callable)?;
         Ok((template, application))
     };

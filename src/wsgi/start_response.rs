@@ -209,6 +209,9 @@ unsafe fn start(
         progress.started.set(true);
         progress.declared.set(content_length);
         progress.status.set(code);
+        if let Some(observation) = request.observation() {
+            observation.note_status(code);
+        }
         Ok(())
     }
 }

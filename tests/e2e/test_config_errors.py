@@ -64,6 +64,7 @@ def rejected(checked, text, *words):
 
 @pytest.mark.parametrize("directive", ["WSGIScriptAlias", "WSGIScriptAliasMatch"])
 @pytest.mark.parametrize("arguments", ["", "/"])
+@pytest.mark.checklist(1)
 def test_missing_arguments(checked, directive, arguments):
     rejected(checked, f"{directive} {arguments}", directive)
 
@@ -86,6 +87,7 @@ def test_too_many_arguments(checked, directive):
 @ours
 @pytest.mark.parametrize("directive", ["WSGIScriptAlias", "WSGIScriptAliasMatch"])
 @pytest.mark.parametrize("option", ["colour=red", "Process-Group=x", "threads=5"])
+@pytest.mark.checklist(2)
 def test_unknown_option(checked, directive, option):
     name = option.partition("=")[0]
     rejected(checked, f"{directive} / /x.wsgi {option}", directive, name, *ALIAS_OPTIONS)
@@ -97,11 +99,13 @@ def test_option_that_is_none(checked, option):
 
 
 @pytest.mark.parametrize("option", ["process-group", "application-group", "callable-object"])
+@pytest.mark.checklist(3)
 def test_empty_value(checked, option):
     rejected(checked, f"WSGIScriptAlias / /x.wsgi {option}=", option)
 
 
 @pytest.mark.parametrize("value", ["maybe", "1", "yes", ""])
+@pytest.mark.checklist(4)
 def test_bad_switch_of_an_option(checked, value):
     words = ["pass-authorization"] + ([] if value == "" else ON_OFF)
     rejected(checked, f"WSGIScriptAlias / /x.wsgi pass-authorization={value}", *words)
@@ -112,6 +116,7 @@ def test_good_switch_of_an_option(checked, value):
     assert checked(f"WSGIScriptAlias / /x.wsgi pass-authorization={value}") == ""
 
 
+@pytest.mark.checklist(6)
 def test_literal_groups_need_a_known_process_group(checked):
     rejected(
         checked, "WSGIScriptAlias / /x.wsgi process-group=nobody application-group=x", "nobody"
@@ -124,6 +129,7 @@ def test_literal_embedded_groups(checked):
 
 
 @pytest.mark.parametrize("pattern", ["^/(x", "^/[x", "*x", "^/x{5"])
+@pytest.mark.checklist(5)
 def test_bad_regular_expression(checked, pattern):
     if pattern == "^/x{5":
         # PCRE takes this one literally.
@@ -172,11 +178,13 @@ def test_reload_failure(checked):
 
 
 @pytest.mark.parametrize("value", ["0", "1", "4294967295", "random"])
+@pytest.mark.checklist(17)
 def test_good_hash_seed(checked, value):
     assert checked(f"WSGIPythonHashSeed {value}") == ""
 
 
 @pytest.mark.parametrize("value", ["abc", "4294967296", "-1", "1.5"])
+@pytest.mark.checklist(17)
 def test_bad_hash_seed(checked, value):
     rejected(checked, f"WSGIPythonHashSeed {value}", "WSGIPythonHashSeed")
 
@@ -265,6 +273,7 @@ def htaccess(new_httpd, line, override):
         ("WSGIPythonPath /x", "All", 500),
     ],
 )
+@pytest.mark.checklist(22)
 def test_htaccess(new_httpd, line, override, status):
     assert htaccess(new_httpd, line, override) == status
 

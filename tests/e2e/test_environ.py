@@ -84,6 +84,7 @@ def environ(server, target, **options):
     return server.json(target, **options)["values"]
 
 
+@pytest.mark.checklist(49, 50, 51, 52, 53, 54, 55, 56, 57, 58)
 def test_cgi_keys(server):
     env = environ(server, "/app/some/path?a=1&b=%20")
     assert env["REQUEST_METHOD"] == "GET"
@@ -107,6 +108,7 @@ def test_cgi_keys(server):
     assert env["HTTP_HOST"] == f"localhost:{server.port}"
 
 
+@pytest.mark.checklist(62, 68, 73)
 def test_absent_keys(server):
     env = environ(server, "/app")
     assert [key for key in ABSENT if key in env] == []
@@ -116,11 +118,13 @@ def test_absent_keys(server):
     assert "REMOTE_USER" not in env and "AUTH_TYPE" not in env
 
 
+@pytest.mark.checklist(59)
 def test_path_info_is_always_present(server):
     env = environ(server, "/app")
     assert (env["SCRIPT_NAME"], env["PATH_INFO"], env["QUERY_STRING"]) == ("/app", "", "")
 
 
+@pytest.mark.checklist(76)
 def test_values_have_the_right_types(server):
     types = server.json("/app/x?y")["types"]
     special = {
@@ -144,6 +148,7 @@ def test_values_have_the_right_types(server):
     assert set(rest) == {"wsgi.input", "wsgi.errors", "wsgi.file_wrapper"}
 
 
+@pytest.mark.checklist(69)
 def test_wsgi_keys(server):
     env = environ(server, "/app")
     assert env["wsgi.version"] == [1, 0]
@@ -154,6 +159,7 @@ def test_wsgi_keys(server):
     assert env["wsgi.input_terminated"] is True
 
 
+@pytest.mark.checklist(72)
 def test_mod_wsgi_keys(server):
     env = environ(server, "/app/x//y")
     assert len(env["mod_wsgi.version"]) == 3
@@ -203,6 +209,7 @@ def test_http_1_0_without_host(server):
     assert env["SERVER_NAME"] == "localhost"
 
 
+@pytest.mark.checklist(62)
 def test_content_headers(server):
     env = environ(
         server, "/app", method="POST", body=b"a=b", headers={"Content-Type": "text/x-test"}
@@ -212,6 +219,7 @@ def test_content_headers(server):
     assert "HTTP_CONTENT_TYPE" not in env and "HTTP_CONTENT_LENGTH" not in env
 
 
+@pytest.mark.checklist(60)
 def test_percent_decoding(server):
     env = environ(server, "/app/gr%C3%BC%C3%9Fe%20x?q=%C3%BC")
     assert env["PATH_INFO"].encode("latin-1").decode("utf-8") == "/grüße x"
@@ -219,6 +227,7 @@ def test_percent_decoding(server):
     assert env["REQUEST_URI"] == "/app/gr%C3%BC%C3%9Fe%20x?q=%C3%BC"
 
 
+@pytest.mark.checklist(61)
 def test_slashes_are_collapsed(server):
     env = environ(server, "//app///a//b/?c=//")
     assert env["SCRIPT_NAME"] == "/app"
@@ -233,6 +242,7 @@ def test_absolute_form(server):
     assert env["SCRIPT_NAME"] == "/app"
 
 
+@pytest.mark.checklist(63, 64)
 def test_header_names(server):
     env = environ(
         server,
@@ -264,6 +274,7 @@ def test_header_bytes_arrive_as_latin_1(server):
     assert env["HTTP_X_UTF8"].encode("latin-1").decode("utf-8") == "ü"
 
 
+@pytest.mark.checklist(66)
 def test_duplicate_headers(server):
     env = environ(
         server,
@@ -284,24 +295,28 @@ def test_many_headers(server):
 CREDENTIALS = [("Authorization", "Bearer secret"), ("Proxy-Authorization", "Basic proxy")]
 
 
+@pytest.mark.checklist(65)
 def test_authorization_is_hidden(server):
     env = environ(server, "/app", headers=CREDENTIALS)
     assert [k for k in env if "AUTHORIZATION" in k] == []
 
 
 @pytest.mark.parametrize("mount", ["/passed", "/with-directive"])
+@pytest.mark.checklist(65)
 def test_authorization_passed(server, mount):
     env = environ(server, mount, headers=CREDENTIALS)
     assert env["HTTP_AUTHORIZATION"] == "Bearer secret"
     assert "HTTP_PROXY_AUTHORIZATION" not in env
 
 
+@pytest.mark.checklist(65)
 def test_authorization_passed_by_httpd(server):
     env = environ(server, "/with-cgi", headers=CREDENTIALS)
     assert env["HTTP_AUTHORIZATION"] == "Bearer secret"
     assert env["HTTP_PROXY_AUTHORIZATION"] == "Basic proxy"
 
 
+@pytest.mark.checklist(77)
 def test_authenticated_user(server):
     credentials = base64.b64encode(b"anna:anna").decode()
     assert server.request("/protected").status == 401
@@ -311,6 +326,7 @@ def test_authenticated_user(server):
     assert "HTTP_AUTHORIZATION" not in env
 
 
+@pytest.mark.checklist(67)
 def test_variables_of_the_configuration(server):
     env = environ(server, "/app/rewritten", headers={"User-Agent": "odd one"})
     assert env["MY_VARIABLE"] == "some value"
@@ -319,12 +335,14 @@ def test_variables_of_the_configuration(server):
     assert "PATH" not in env
 
 
+@pytest.mark.checklist(67)
 def test_https_variable(server):
     env = environ(server, "/https-variable")
     assert env["wsgi.url_scheme"] == "https"
     assert "HTTPS" not in env
 
 
+@pytest.mark.checklist(71)
 def test_tls(server):
     env = environ(server, "/app", tls=True)
     assert env["wsgi.url_scheme"] == "https"
@@ -335,6 +353,7 @@ def test_tls(server):
     assert "SSL_PROTOCOL" not in env
 
 
+@pytest.mark.checklist(71)
 def test_tls_variables(new_httpd):
     with new_httpd(tls=True) as httpd:
         httpd.add(f"""
@@ -352,6 +371,7 @@ def test_tls_variables(new_httpd):
         assert not [k for k in environ(httpd, "/") if k.startswith("SSL_")]
 
 
+@pytest.mark.checklist(79)
 def test_redirect_variables(server):
     response = server.request("/does-not-exist?q=1")
     # The application that makes the error page has set its own status.
@@ -370,6 +390,7 @@ def test_redirect_variables(server):
     ("mount", "seen"),
     [("/app", "HEAD"), ("/head-on", "GET"), ("/head-off", "HEAD"), ("/head-deflated", "GET")],
 )
+@pytest.mark.checklist(78)
 def test_head_mapped_to_get(server, mount, seen):
     with server.connect() as connection:
         for _ in range(2):
@@ -381,6 +402,7 @@ def test_head_mapped_to_get(server, mount, seen):
 
 
 @pytest.mark.rwsgi
+@pytest.mark.checklist(76)
 def test_script_filename_beyond_utf_8(new_httpd):
     with new_httpd() as httpd:
         directory = httpd.root / "odd-\udcff"
@@ -400,6 +422,7 @@ def test_script_filename_beyond_utf_8(new_httpd):
 
 
 @pytest.mark.modes("embedded")
+@pytest.mark.checklist(69)
 def test_several_processes(new_httpd):
     with new_httpd(mpm="prefork", threads=2) as httpd:
         httpd.add(f"""
@@ -416,6 +439,7 @@ def test_several_processes(new_httpd):
         assert env["mod_wsgi.application_group"] == f"localhost:{httpd.port}|"
 
 
+@pytest.mark.checklist(72, 74)
 def test_log_id(new_httpd):
     """``mod_wsgi.request_id`` is the ``%L`` of the logs, where httpd has made one."""
     # httpd makes an id when it logs something for the request: here mod_authz_core does.

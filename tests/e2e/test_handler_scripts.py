@@ -114,7 +114,7 @@ def server(new_httpd):
             </Location>
             <Location /grouped>
                 SetEnv WHICH named
-                SetEnv WHERE "{'%{GLOBAL}' if httpd.mode == 'embedded' else GROUP}"
+                SetEnv WHERE "{"%{GLOBAL}" if httpd.mode == "embedded" else GROUP}"
                 SetHandler grouped
                 WSGIApplicationGroup "the option wins"
                 WSGIProcessGroup "the option wins"

@@ -167,14 +167,14 @@ fn run(source: &Source) -> i32 {
     let config = match read(source) {
         Ok(config) => config,
         Err(refusal) => {
-            let log = Log::new(Level::Alert as u32);
+            let log = Log::new(Level::Alert as u32, b"");
             for text in &refusal.texts {
                 log.text(Level::Alert, pid, Some(messages::BAD_GROUP), text);
             }
             return refusal.exit_code;
         }
     };
-    let log = Log::new(config.log_level);
+    let log = Log::new(config.log_level, &config.name);
     match Reactor::new(config).and_then(Reactor::run) {
         Ok(()) => 0,
         Err(error) => {

@@ -12,6 +12,8 @@ const LONGEST: usize = 8 * 1024;
 /// Where the supervisor logs: standard error, which is httpd's error log.
 pub struct Log {
     highest: u32,
+    /// Said with every text: one httpd has many supervisors.
+    about: String,
 }
 
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
@@ -45,9 +47,14 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 }
 
 impl Log {
-    /// Logs up to `highest`, a number of [`Level`].
-    pub fn new(highest: u32) -> Log {
-        Log { highest }
+    /// Logs up to `highest`, a number of [`Level`], for the process group `name`; empty if that is
+    /// not known.
+    pub fn new(highest: u32, name: &[u8]) -> Log {
+        let about = match name {
+            b"" => String::new(),
+            name => format!(" (process group '{}')", String::from_utf8_lossy(name)),
+        };
+        Log { highest, about }
     }
 
     /// Whether anything of this level is written.
@@ -63,11 +70,17 @@ impl Log {
         let _ = sys::write(&STDERR, &compose(level, pid, code, text));
     }
 
-    /// Writes a text of several lines; the code stands before the first one.
+    /// Writes a text of several lines; the code stands before the first one, the process group
+    /// behind it.
     pub fn text(&self, level: Level, pid: u32, code: Option<Code>, text: &str) {
-        let mut code = code;
-        for line in text.trim_end().split('\n') {
-            self.line(level as u8, pid, code.take(), line.as_bytes());
+        let (first, rest) = match text.trim_end().split_once('\n') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (text.trim_end(), None),
+        };
+        let first = format!("{first}{}", self.about);
+        self.line(level as u8, pid, code, first.as_bytes());
+        for line in rest.into_iter().flat_map(|rest| rest.split('\n')) {
+            self.line(level as u8, pid, None, line.as_bytes());
         }
     }
 }
@@ -129,7 +142,7 @@ mod tests {
     #[test]
     fn long_lines_are_cut_and_levels_respected() {
         assert!(compose(3, 1, None, &[b'x'; LONGEST * 2]).len() < LONGEST + 100);
-        let log = Log::new(4);
+        let log = Log::new(4, b"site");
         assert!(log.enabled(4) && !log.enabled(5));
     }
 }

@@ -132,7 +132,7 @@ impl Reactor {
             Err(_) => sys::duplicate(0).map_err(failed("/dev/null"))?,
         };
         Ok(Reactor {
-            log: Log::new(config.log_level),
+            log: Log::new(config.log_level, &config.name),
             machine: Machine::new(config.clone()),
             epoll,
             signals,
@@ -156,8 +156,7 @@ impl Reactor {
     /// # Errors
     /// A message for the log.
     pub fn run(mut self) -> Result<(), String> {
-        let name = self.config.label();
-        self.say(Level::Info, &format!("process group '{name}' starts"));
+        self.say(Level::Info, "starts");
         self.report(Event::Begin);
         while !self.ended {
             let now = board::now_ms();
@@ -181,7 +180,7 @@ impl Reactor {
                 self.report(Event::Time);
             }
         }
-        self.say(Level::Info, &format!("process group '{name}' has ended"));
+        self.say(Level::Info, "has ended");
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::channel::Channel;
 use crate::daemon::control::{FromWorker, Script};
 use crate::exchange::{Level, script_file};
-use crate::messages;
+use crate::messages::{self, Code};
 use crate::python::attach;
 use crate::python::exceptions;
 use crate::python::raise::Raised;
@@ -29,13 +29,21 @@ impl Failure {
 }
 
 /// How the message about a script of WSGIImportScript begins.
+pub const CODE: Option<Code> = Some(messages::IMPORT_FAILED);
+/// How it goes on.
 pub const WHAT: &str = "an imported script could not be loaded";
 
 /// Loads a script in the interpreter of its application group. The calling thread is not attached.
+/// The lines about a failure begin with `code`, if there is one, and `what`.
 ///
 /// # Errors
 /// Why it cannot be had; nothing has been logged.
-pub fn load(runtime: &Runtime, script: &Script, what: &str) -> Result<(), Failure> {
+pub fn load(
+    runtime: &Runtime,
+    script: &Script,
+    code: Option<Code>,
+    what: &str,
+) -> Result<(), Failure> {
     let Ok(interpreter) = runtime.interpreter(&script.application_group) else {
         return Err(Failure::Raised(vec![
             b"there is no interpreter for the application group".to_vec(),
@@ -47,7 +55,6 @@ pub fn load(runtime: &Runtime, script: &Script, what: &str) -> Result<(), Failur
     let module = script::script(py, &script.path);
     module.preload(py, mtime_us).map_err(|raised: Raised| {
         let exception = raised.take(py);
-        let code = messages::IMPORT_FAILED;
         let lines = exceptions::lines(py, code, what, &script.path, &exception);
         if exceptions::is_system_exit(py, &exception) {
             Failure::Exit(lines)
@@ -83,7 +90,7 @@ pub fn load_listed(
     scripts: &Listed,
 ) -> Result<(), FromWorker> {
     for script in &scripts.imports {
-        if let Err(failure) = load(runtime, script, WHAT) {
+        if let Err(failure) = load(runtime, script, CODE, WHAT) {
             for line in failure.lines() {
                 channel.log(Level::Error, line);
             }
@@ -96,22 +103,14 @@ pub fn load_listed(
             channel.log(Level::Info, line.as_bytes());
             continue;
         }
-        if let Err(failure) = load(runtime, script, "the changed script could not be loaded") {
+        // The supervisor's message, which this follows, has a code.
+        let what = "the changed script could not be loaded";
+        if let Err(failure) = load(runtime, script, None, what) {
             return Err(FromWorker::Failed {
                 script: Some(script.clone()),
-                // The supervisor's message, which this follows, has a code.
-                text: without_code(failure.lines().join(&b"\n"[..])),
+                text: failure.lines().join(&b"\n"[..]),
             });
         }
     }
     Ok(())
-}
-
-/// A text without the code that it begins with.
-fn without_code(text: Vec<u8>) -> Vec<u8> {
-    let code = messages::IMPORT_FAILED.to_string();
-    match text.strip_prefix(code.as_bytes()) {
-        Some(rest) => rest.to_vec(),
-        None => text,
-    }
 }

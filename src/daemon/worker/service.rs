@@ -46,7 +46,7 @@ impl Worker {
             );
         }
         for script in &self.config.imports {
-            match imports::load(runtime, script, "a service script failed") {
+            match imports::load(runtime, script, imports::CODE, "a service script failed") {
                 Ok(()) => {}
                 // The usual way to end.
                 Err(imports::Failure::Exit(_)) => return,

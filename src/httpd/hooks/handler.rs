@@ -219,7 +219,11 @@ impl<'r> Place<'r> {
         let configured = config
             .alias
             .and_then(|alias| alias.process_group.as_ref())
-            .or_else(|| config.handler.and_then(|handler| handler.process_group.as_ref()))
+            .or_else(|| {
+                config
+                    .handler
+                    .and_then(|handler| handler.process_group.as_ref())
+            })
             .or_else(|| config.get(|s| s.process_group.as_ref()));
         let name = configured.map_or(&b""[..], |name| scope.group(name.bytes()));
         if let Some(allowed) = config.get(|s| s.restrict_process.as_ref()) {
@@ -277,7 +281,7 @@ impl<'r> Place<'r> {
     }
 
     /// A path as the processes see it that serve.
-    fn path<'p>(self, path: &'p [u8]) -> &'p [u8] {
+    fn path(self, path: &[u8]) -> &[u8] {
         route::within(self.chroot(), path)
     }
 }

@@ -12,7 +12,7 @@ use crate::httpd::daemon::start;
 use crate::httpd::gateway::{Choice, choose, load};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
-use crate::messages::NO_GATEWAY_DIRECTORY;
+use crate::messages::{LOADED_TWICE, NO_GATEWAY_DIRECTORY};
 
 /// httpd's `check_config`: also runs for `apachectl configtest`, where `post_config` does not.
 ///
@@ -50,6 +50,12 @@ pub unsafe extern "C" fn check_config(
 
 /// Completes the global values, now that all of the configuration is known.
 fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
+    if super::is_loaded_twice() {
+        return Err(format!(
+            "{LOADED_TWICE}mod_rwsgi.so is loaded both as rwsgi_module and as wsgi_module: keep one \
+             of the two LoadModule lines"
+        ));
+    }
     let names_main_group = main
         .and_following()
         .filter_map(ServerConfig::of)

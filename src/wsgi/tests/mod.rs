@@ -4,6 +4,7 @@
 mod environ;
 mod input;
 mod memory_exchange;
+mod observed;
 mod responses;
 mod scripts;
 mod start_response;
