@@ -174,7 +174,8 @@ impl<'r> HttpdExchange<'r> {
             return None;
         }
         let status = self.head.get()?.status;
-        (status >= sys::HTTP_BAD_REQUEST && !self.sent.get()).then_some(status)
+        let is_error = matches!(status, 400..=599);
+        (is_error && !self.sent.get()).then_some(status)
     }
 
     /// Keeps what an error page needs of a response that it replaces.
