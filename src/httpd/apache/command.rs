@@ -53,12 +53,14 @@ impl<'c> Command<'c> {
         }
     }
 
+    /// Whether it stands in `.htaccess`, which is read while a request is served.
+    pub fn is_in_htaccess(&self) -> bool {
+        self.check_context(sys::NOT_IN_HTACCESS).is_err()
+    }
+
     /// The arguments, split by httpd's rules of quoting.
     pub fn words(&self, arguments: &'c CStr) -> Words<'c> {
-        Words {
-            pool: self.pool(),
-            rest: arguments,
-        }
+        Words::new(self.pool(), arguments)
     }
 
     /// Compiles a regular expression; `None` if it is malformed.
@@ -90,6 +92,11 @@ pub struct Words<'c> {
 }
 
 impl<'c> Words<'c> {
+    /// The words of `text`, which are put into `pool`.
+    pub fn new(pool: Pool<'c>, text: &'c CStr) -> Self {
+        Words { pool, rest: text }
+    }
+
     /// The next word; `None` at the end.
     pub fn next_word(&mut self) -> Option<PoolStr> {
         self.skip_blanks();

@@ -9,6 +9,7 @@ pub mod directives;
 pub mod expand;
 pub mod handler_script;
 pub mod mapping;
+pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;

@@ -3,7 +3,8 @@
 use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
-use crate::httpd::apache::{Array, Pool, PoolStr};
+use super::scripts::SideScript;
+use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -67,6 +68,12 @@ settings! {
     handler_scripts: HandlerScripts,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
+    /// `WSGIAccessScript`.
+    access_script: PoolRef<SideScript>,
+    /// `WSGIAuthUserScript`.
+    auth_user_script: PoolRef<SideScript>,
+    /// `WSGIAuthGroupScript`.
+    auth_group_script: PoolRef<SideScript>,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.

@@ -1,7 +1,7 @@
 //! The one table of directives: name, contexts, help, and the function that takes the arguments.
 
 use super::directives::{Arguments, Context, Directive, Target, take};
-use super::{handler_script, mapping, values};
+use super::{handler_script, mapping, scripts, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -105,6 +105,21 @@ directives! {
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);
+    c"WSGIAccessScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script whose allow_access() may refuse requests"
+        => Arguments::Raw(scripts::access_script);
+    c"WSGIAuthUserScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the users of the provider 'wsgi'"
+        => Arguments::Raw(scripts::auth_user_script);
+    c"WSGIAuthGroupScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the groups of 'Require wsgi-group'"
+        => Arguments::Raw(scripts::auth_group_script);
+    c"WSGIGroupAuthoritative" AuthConfig
+        c"On or Off; it has no effect"
+        => Arguments::One(scripts::group_authoritative);
+    c"WSGIHtaccessScripts" Global
+        c"On or Off: whether .htaccess files may name access, user and group scripts"
+        => Arguments::One(scripts::htaccess_scripts);
     c"WSGIDaemonProcess" Server
         c"NAME [option=value ...]: declares a process group"
         => Arguments::Raw(daemon::directives::daemon_process);

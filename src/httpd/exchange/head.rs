@@ -248,7 +248,7 @@ fn add_redirect<'r>(
 
 /// `SERVER_NAME`: the Host header may be in it, so what HTML would misread is escaped.
 #[inline]
-fn server_name(request: Request<'_>) -> &[u8] {
+pub fn server_name(request: Request<'_>) -> &[u8] {
     let name = request.server_name();
     if name.iter().any(|c| matches!(c, b'<' | b'>' | b'&' | b'"')) {
         request.escape_html(name)
@@ -269,7 +269,7 @@ fn script_filename(request: Request<'_>) -> &[u8] {
 
 /// `REQUEST_URI`: as sent, or as `CGIVar` has it.
 #[inline]
-fn request_uri(request: Request<'_>) -> &[u8] {
+pub fn request_uri(request: Request<'_>) -> &[u8] {
     if request.uses_current_uri() {
         request.uri()
     } else {

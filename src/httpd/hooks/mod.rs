@@ -1,6 +1,8 @@
 //! What httpd calls: the module record and the hooks.
 
+pub mod auth;
 pub mod child;
+pub mod consult;
 pub mod handler;
 pub mod start;
 pub mod translate;
@@ -64,14 +66,14 @@ pub fn is_loaded_twice() -> bool {
     }
 }
 
-unsafe extern "C" fn register(_: *mut apr_pool_t) {
+unsafe extern "C" fn register(pool: *mut apr_pool_t) {
     // SAFETY: httpd has numbered the record before it calls this, and calls nothing else meanwhile.
-    register_hooks(unsafe { (&raw const rwsgi_module.module_index).read() });
+    register_hooks(unsafe { (&raw const rwsgi_module.module_index).read() }, pool);
 }
 
-unsafe extern "C" fn register_as_mod_wsgi(_: *mut apr_pool_t) {
+unsafe extern "C" fn register_as_mod_wsgi(pool: *mut apr_pool_t) {
     // SAFETY: as above.
-    register_hooks(unsafe { (&raw const wsgi_module.module_index).read() });
+    register_hooks(unsafe { (&raw const wsgi_module.module_index).read() }, pool);
 }
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
@@ -100,6 +102,16 @@ static AFTER_TRANSLATE: Names<3> = {
     Names([userdir, vhost, core::ptr::null()])
 };
 
+// The access script may ask for TLS variables, for which mod_ssl may have to renegotiate.
+static BEFORE_ACCESS: Names<2> = {
+    let [ssl] = names([c"mod_ssl.c"]);
+    Names([ssl, core::ptr::null()])
+};
+static AFTER_ACCESS: Names<2> = {
+    let [host] = names([c"mod_authz_host.c"]);
+    Names([host, core::ptr::null()])
+};
+
 /// httpd's `monitor`: called in the parent every ten seconds or so.
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
@@ -108,7 +120,7 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
     })
 }
 
-fn register_hooks(index: c_int) {
+fn register_hooks(index: c_int, pool: *mut apr_pool_t) {
     INDEX.store(index, Ordering::Relaxed);
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
@@ -126,5 +138,25 @@ fn register_hooks(index: c_int) {
             sys::APR_HOOK_MIDDLE,
         );
         sys::ap_hook_handler(Some(handler::handler), none, none, sys::APR_HOOK_MIDDLE);
+        auth::register_providers(pool);
+    }
+}
+
+/// Registers the hook of access scripts; to be called once for a configuration that has scripts for
+/// access, users or groups, while httpd reads it (httpd sorts its hooks once more after that).
+///
+/// These scripts see the URL, so they must be asked for every one: also for a subrequest or an
+/// internal redirect within the same section, where httpd would otherwise rely on what it decided
+/// for the first URL. A hook that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`,
+/// says so, for the whole server. Hence none is registered where there are no such scripts.
+pub fn check_every_url() {
+    // SAFETY: a function of the type that httpd asks for; the names live for ever.
+    unsafe {
+        sys::ap_hook_access_checker(
+            Some(auth::access_checker),
+            BEFORE_ACCESS.0.as_ptr(),
+            AFTER_ACCESS.0.as_ptr(),
+            sys::APR_HOOK_MIDDLE,
+        );
     }
 }
