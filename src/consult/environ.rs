@@ -1,5 +1,7 @@
 //! The environ of a consultation: what a function is handed, until the consultation ends.
 
+use core::ptr::NonNull;
+
 use pyo3::ffi;
 
 use super::ServerSide;
@@ -8,11 +10,11 @@ use crate::exchange::Authorization;
 use crate::exchange::abi::Consultation;
 use crate::exchange::header_names::{self, KNOWN, Variable};
 use crate::python::attach::Attached;
-use crate::python::log;
 use crate::python::object::{Owned, file_system_text, int, latin1, set_item, tuple};
 use crate::python::raise::Result;
 use crate::python::request::RequestCore;
 use crate::python::runtime::runtime;
+use crate::python::{capsule, log};
 
 /// What the functions get. When it is dropped it is cut off from the request.
 pub struct Handed<'c> {
@@ -22,6 +24,7 @@ pub struct Handed<'c> {
     pub environ: Owned,
     errors: Owned,
     tls: Option<Owned>,
+    native: Option<Owned>,
     /// What `tls` points to.
     _view: Box<Tls<'c>>,
 }
@@ -34,6 +37,9 @@ impl<'c> Handed<'c> {
         side: &'c ServerSide<'c>,
         consultation: &Consultation<'_>,
     ) -> Result<Handed<'c>> {
+        let native = NonNull::new(consultation.native)
+            .map(|pointer| capsule::new(py, pointer))
+            .transpose()?;
         let view = Box::new(Tls { core, side });
         // SAFETY: both are ended by our Drop, before what they point to goes; on an early return they
         // have one reference, here, and are gone at once.
@@ -52,6 +58,7 @@ impl<'c> Handed<'c> {
             environ: unsafe { Owned::from_new(ffi::PyDict_New())? },
             errors,
             tls,
+            native,
             _view: view,
         })
     }
@@ -96,6 +103,9 @@ impl<'c> Handed<'c> {
         put(b"mod_wsgi.version", &version(crate::MOD_WSGI_VERSION)?)?;
         let server = runtime().map(|runtime| runtime.options.server_version);
         put(b"apache.version", &version(server.unwrap_or_default())?)?;
+        if let Some(native) = &self.native {
+            put(b"apache.request_rec", native)?;
+        }
         if let Some(tls) = &self.tls {
             put(b"mod_ssl.is_https", &tls::method(py, tls, c"is_https")?)?;
             put(b"mod_ssl.var_lookup", &tls::method(py, tls, c"var_lookup")?)?;
@@ -107,6 +117,9 @@ impl<'c> Handed<'c> {
 impl Drop for Handed<'_> {
     fn drop(&mut self) {
         self.core.end();
+        if let Some(native) = &self.native {
+            capsule::end(self.py, native);
+        }
         // SAFETY: made by the respective constructors, above.
         unsafe {
             log::end(self.py, &self.errors);

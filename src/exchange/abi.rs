@@ -410,6 +410,8 @@ pub struct Consultation<'a> {
     pub variables: Slice<'a, Pair<'a>>,
     /// Whether the environ has `mod_ssl.is_https` and `mod_ssl.var_lookup`.
     pub offers_tls: bool,
+    /// As [`Request::native`].
+    pub native: *mut c_void,
     /// First argument of every function of `table`.
     pub context: *mut c_void,
     /// What the gateway may call.

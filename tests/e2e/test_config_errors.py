@@ -189,6 +189,22 @@ def test_handler_script_with_an_undeclared_process_group(checked, new_httpd):
         httpd.start()
 
 
+# WSGIDispatchScript
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", '""', "/x.py group", "/x.py application-group=", "/x.py process-group=x", "/x.py =x"],
+)
+def test_bad_dispatch_script(checked, arguments):
+    rejected(checked, f"WSGIDispatchScript {arguments}", "WSGIDispatchScript")
+
+
+@pytest.mark.parametrize("option", ["", " application-group=x", " application-group=%{SERVER}"])
+def test_good_dispatch_script(checked, option):
+    assert checked(f'WSGIDispatchScript "/x y.py"{option}') == ""
+
+
 # On and Off
 
 
@@ -281,6 +297,7 @@ def test_aliases_are_not_for_directories(checked, line):
     [*(f"{name} On" for name in SWITCHES_ANYWHERE)]
     + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
     + ["WSGIProcessGroup %{GLOBAL}", "WSGIHandlerScript name /x.py"]
+    + ["WSGIDispatchScript /x.py"]
     + [pytest.param("WSGIReloadFailure Fail", marks=ours)],
 )
 def test_allowed_in_directories(checked, line):
@@ -316,6 +333,7 @@ def htaccess(new_httpd, line, override):
         ("WSGIApplicationGroup x", "All", 500),
         ("WSGIProcessGroup x", "All", 500),
         ("WSGIHandlerScript x /x.py", "All", 500),
+        ("WSGIDispatchScript /x.py", "All", 500),
         ("WSGIPassApacheRequest On", "All", 500),
         ("WSGIScriptAlias / /x", "All", 500),
         ("WSGIPythonPath /x", "All", 500),

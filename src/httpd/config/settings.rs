@@ -66,6 +66,8 @@ settings! {
     enable_sendfile: bool,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
+    /// `WSGIDispatchScript`.
+    dispatch_script: PoolRef<SideScript>,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
     /// `WSGIAccessScript`.

@@ -126,6 +126,18 @@ pub struct Configured<'a> {
     pub map_head: MapHead,
 }
 
+impl Configured<'_> {
+    /// Before it is settled who serves.
+    pub const UNSETTLED: Configured<'static> = Configured {
+        process_group: b"",
+        chroot: b"",
+        application_group: b"",
+        callable_object: b"",
+        pass_authorization: false,
+        map_head: MapHead::Off,
+    };
+}
+
 /// Builds the head of `request` and calls `serve` with it.
 #[inline]
 pub fn with_head<'r, T>(

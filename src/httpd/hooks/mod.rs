@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod child;
 pub mod consult;
+pub mod dispatch;
 pub mod handler;
 pub mod start;
 pub mod translate;
@@ -68,12 +69,18 @@ pub fn is_loaded_twice() -> bool {
 
 unsafe extern "C" fn register(pool: *mut apr_pool_t) {
     // SAFETY: httpd has numbered the record before it calls this, and calls nothing else meanwhile.
-    register_hooks(unsafe { (&raw const rwsgi_module.module_index).read() }, pool);
+    register_hooks(
+        unsafe { (&raw const rwsgi_module.module_index).read() },
+        pool,
+    );
 }
 
 unsafe extern "C" fn register_as_mod_wsgi(pool: *mut apr_pool_t) {
     // SAFETY: as above.
-    register_hooks(unsafe { (&raw const wsgi_module.module_index).read() }, pool);
+    register_hooks(
+        unsafe { (&raw const wsgi_module.module_index).read() },
+        pool,
+    );
 }
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
