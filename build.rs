@@ -151,6 +151,7 @@ mod httpd {
         "ap_server_conf",
         "ap_unixd_config",
         "apr_bucket_type_eos",
+        "apr_hook_debug_current",
     ];
 
     pub fn prepare() {

@@ -22,6 +22,7 @@
 #include "apr_buckets.h"
 #include "apr_file_io.h"
 #include "apr_hash.h"
+#include "apr_hooks.h"
 #include "apr_pools.h"
 #include "apr_portable.h"
 #include "apr_strings.h"

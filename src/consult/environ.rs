@@ -1,14 +1,12 @@
 //! The environ of a consultation: what a function is handed, until the consultation ends.
 
-use core::ptr::NonNull;
-
 use pyo3::ffi;
 
 use super::ServerSide;
 use super::tls::{self, Tls};
-use crate::exchange::Authorization;
 use crate::exchange::abi::Consultation;
 use crate::exchange::header_names::{self, KNOWN, Variable};
+use crate::exchange::{Authorization, Exchange};
 use crate::python::attach::Attached;
 use crate::python::object::{Owned, file_system_text, int, latin1, set_item, tuple};
 use crate::python::raise::Result;
@@ -23,8 +21,8 @@ pub struct Handed<'c> {
     /// The environ.
     pub environ: Owned,
     errors: Owned,
-    tls: Option<Owned>,
     native: Option<Owned>,
+    tls: Option<Owned>,
     /// What `tls` points to.
     _view: Box<Tls<'c>>,
 }
@@ -37,10 +35,11 @@ impl<'c> Handed<'c> {
         side: &'c ServerSide<'c>,
         consultation: &Consultation<'_>,
     ) -> Result<Handed<'c>> {
-        let native = NonNull::new(consultation.native)
+        let view = Box::new(Tls { core, side });
+        let native = side.native();
+        let native = native
             .map(|pointer| capsule::new(py, pointer))
             .transpose()?;
-        let view = Box::new(Tls { core, side });
         // SAFETY: both are ended by our Drop, before what they point to goes; on an early return they
         // have one reference, here, and are gone at once.
         let (errors, tls) = unsafe {
@@ -57,8 +56,8 @@ impl<'c> Handed<'c> {
             // SAFETY: a new dict.
             environ: unsafe { Owned::from_new(ffi::PyDict_New())? },
             errors,
-            tls,
             native,
+            tls,
             _view: view,
         })
     }
@@ -117,15 +116,15 @@ impl<'c> Handed<'c> {
 impl Drop for Handed<'_> {
     fn drop(&mut self) {
         self.core.end();
-        if let Some(native) = &self.native {
-            capsule::end(self.py, native);
-        }
         // SAFETY: made by the respective constructors, above.
         unsafe {
             log::end(self.py, &self.errors);
             if let Some(tls) = &self.tls {
                 tls::end(self.py, tls);
             }
+        }
+        if let Some(native) = &self.native {
+            capsule::end(self.py, native);
         }
         self.core.leave(self.py);
     }

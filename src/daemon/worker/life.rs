@@ -303,6 +303,13 @@ pub fn services() -> Services {
             Some(channel) => channel.log(level, line),
             None => eprintln!("{}", String::from_utf8_lossy(line)),
         }),
+        // The supervisor writes these lines; its format has no place for where they were made.
+        log_from: Box::new(|level, _, line| {
+            if let Some(channel) = CHANNEL.get() {
+                channel.log(level, line);
+            }
+        }),
+        logs: Box::new(|level| CHANNEL.get().is_none_or(|channel| channel.logs(level))),
         is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
         replacement: Some(Box::new(Scripts)),
     }
@@ -419,7 +426,7 @@ impl Worker {
         if noted & signals::TERMINATE != 0 && !self.is_draining() {
             let reason = Reason::ShutdownSignal;
             self.channel.tell(&FromWorker::Retire { reason });
-            self.drain();
+            self.leave(reason);
         }
         if noted & signals::GRACEFUL != 0 {
             let reason = match self.config.eviction_timeout {
@@ -431,6 +438,14 @@ impl Worker {
         if noted & signals::CPU_TIME != 0 {
             let reason = Reason::CpuTimeLimit;
             self.channel.tell(&FromWorker::Retire { reason });
+        }
+        for (bit, name, number) in [
+            (signals::HANG_UP, "SIGHUP", libc::SIGHUP),
+            (signals::USER_2, "SIGUSR2", libc::SIGUSR2),
+        ] {
+            if noted & bit != 0 {
+                self.events.signal(name, number);
+            }
         }
     }
 
@@ -450,7 +465,7 @@ impl Worker {
                 Received::Nothing => return true,
                 Received::Closed => {
                     if !self.is_draining() {
-                        self.drain();
+                        self.leave(Reason::SupervisorGone);
                     }
                     return false;
                 }
@@ -472,7 +487,7 @@ impl Worker {
                 if !self.is_draining() {
                     let line = format!("the worker ends: {}", reason.name());
                     self.channel.log(Level::Info, line.as_bytes());
-                    self.drain();
+                    self.leave(reason);
                 }
             }
             ToWorker::StaysOld {
@@ -500,7 +515,7 @@ impl Worker {
             0 => Duration::MAX,
             seconds => Duration::from_secs(seconds.into()),
         };
-        runtime::stop(deadline);
+        runtime::stop(deadline, || self.events.finish());
         exit(0)
     }
 }

@@ -126,11 +126,6 @@ pub struct Words<'c> {
 }
 
 impl<'c> Words<'c> {
-    /// The words of `text`, which are put into `pool`.
-    pub fn new(pool: Pool<'c>, text: &'c CStr) -> Self {
-        Words { pool, rest: text }
-    }
-
     /// Takes away the `>` at the end of a section's arguments. httpd has taken it away itself where
     /// there are no arguments; false if it is missing.
     pub fn close_bracket(&mut self) -> bool {
@@ -145,6 +140,11 @@ impl<'c> Words<'c> {
         // SAFETY: a C string in the pool of the configuration, which outlives 'c.
         self.rest = unsafe { CStr::from_ptr(self.pool.copy(arguments).as_ptr()) };
         true
+    }
+
+    /// The words of `text`, which are put into `pool`.
+    pub fn new(pool: Pool<'c>, text: &'c CStr) -> Self {
+        Words { pool, rest: text }
     }
 
     /// The next word; `None` at the end.

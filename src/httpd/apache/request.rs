@@ -5,7 +5,8 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{Connection, Pool, PoolStr, Server, Table, text};
-use crate::exchange::Level;
+use crate::exchange::{Level, Source};
+use crate::httpd::hooks;
 use crate::httpd::sys::{self, apr_off_t, core_dir_config, request_rec};
 
 /// A request (a subrequest or the target of an internal redirect as well).
@@ -642,5 +643,24 @@ impl<'r> Request<'r> {
     pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live request of this thread.
         unsafe { sys::log::request(self.as_ptr(), level, line) }
+    }
+
+    /// The same for a message that says where it was made.
+    pub fn log_from(self, level: Level, source: Source<'_>, line: &[u8]) {
+        // SAFETY: a live request of this thread.
+        unsafe { sys::log::request_from(self.as_ptr(), level, Some(source), line) }
+    }
+
+    /// Whether lines of this level are logged for this request.
+    pub fn logs(self, level: Level) -> bool {
+        // SAFETY: a live request of this thread.
+        unsafe { sys::log::request_logs(self.as_ptr(), level) }
+    }
+
+    /// The most detailed level that is logged for this request.
+    pub fn log_level(self) -> Level {
+        // SAFETY: a live request of this thread.
+        let level = unsafe { sys::rwsgi_request_level(self.as_ptr(), hooks::module_index()) };
+        hooks::child::level_of(u8::try_from(level).unwrap_or(0))
     }
 }

@@ -215,6 +215,8 @@ pub fn with_head<'r, T>(
         },
         request_time_us: request.time(),
         accept_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         daemon_time_us: 0,
         server_pid: mpm::child_pid(),
         request_id: Opt::new(request.log_id()),

@@ -107,13 +107,12 @@ impl Inquiry<'_, '_> {
             headers: Slice::new(headers),
             variables: Slice::new(self.variables),
             offers_tls: self.offers_tls,
-            native: if self.config.get(|s| s.pass_apache_request) == Some(true) {
-                request.as_ptr().cast()
-            } else {
-                core::ptr::null_mut()
-            },
             context: core::ptr::from_ref(&side).cast_mut().cast(),
             table: &TABLE,
+            native: match self.config.get(|s| s.pass_apache_request) {
+                Some(true) => request.as_ptr().cast(),
+                _ => core::ptr::null_mut(),
+            },
         };
         // SAFETY: everything that the consultation refers to lives until this returns.
         match unsafe { (gateway.consult)(&consultation) } {

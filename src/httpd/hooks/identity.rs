@@ -70,17 +70,17 @@ pub fn module_index() -> c_int {
 
 unsafe extern "C" fn register_rwsgi(pool: *mut apr_pool_t) {
     // SAFETY: httpd calls after it has given the record its number.
-    unsafe { register(&raw mut rwsgi_module, pool) }
+    unsafe { register(pool, &raw mut rwsgi_module) }
 }
 
 unsafe extern "C" fn register_wsgi(pool: *mut apr_pool_t) {
     // SAFETY: as above.
-    unsafe { register(&raw mut wsgi_module, pool) }
+    unsafe { register(pool, &raw mut wsgi_module) }
 }
 
 /// # Safety
 /// Called by httpd while it loads the record, in its only thread.
-unsafe fn register(record: *mut module, pool: *mut apr_pool_t) {
+unsafe fn register(pool: *mut apr_pool_t, record: *mut module) {
     // SAFETY: one of the two records, which live for ever; nothing changes it now. Nothing here
     // panics.
     unsafe {

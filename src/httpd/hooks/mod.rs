@@ -61,7 +61,7 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
     })
 }
 
-/// Registers the hooks with httpd, while it loads the module.
+/// Registers the hooks with httpd.
 fn register_hooks(pool: *mut apr_pool_t) {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
@@ -91,13 +91,18 @@ fn register_hooks(pool: *mut apr_pool_t) {
 /// for the first URL. A hook that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`,
 /// says so, for the whole server. Hence none is registered where there are no such scripts.
 pub fn check_every_url() {
-    // SAFETY: a function of the type that httpd asks for; the names live for ever.
+    // SAFETY: a function of the type that httpd asks for; the names live for ever. httpd reads its
+    // configuration in one thread, which is the only one that uses the name of the module whose hooks
+    // are being registered: hooks are sorted by it.
     unsafe {
+        let loading = (&raw const sys::apr_hook_debug_current).read();
+        (&raw mut sys::apr_hook_debug_current).write(c"mod_rwsgi.c".as_ptr());
         sys::ap_hook_access_checker(
             Some(auth::access_checker),
             BEFORE_ACCESS.0.as_ptr(),
             AFTER_ACCESS.0.as_ptr(),
             sys::APR_HOOK_MIDDLE,
         );
+        (&raw mut sys::apr_hook_debug_current).write(loading);
     }
 }

@@ -25,7 +25,7 @@ use crate::python::runtime::{self, Options, Services};
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn start_python() {
+pub(crate) fn start_python() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let options = Options {
@@ -64,6 +64,8 @@ fn start_python() {
         };
         let services = Services {
             log: Box::new(log),
+            log_from: Box::new(move |level, _, line| log(level, line)),
+            logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
         };
@@ -140,6 +142,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
@@ -179,6 +183,7 @@ struct Call<'a> {
     callable: &'a str,
     server_name: &'a str,
     script_name: &'a str,
+    mount_point: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -198,6 +203,7 @@ impl Default for Call<'_> {
             callable: "application",
             server_name: "localhost",
             script_name: "",
+            mount_point: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",

@@ -13,6 +13,7 @@ def note(environ, what, **more):
     """Leaves what a function was given to the test."""
     told = {key: value for key, value in environ.items() if isinstance(value, (str, tuple))}
     told.update(more, types=sorted({type(key).__name__ for key in environ}))
+    told["native"] = repr(environ.get("apache.request_rec"))
     told["callables"] = sorted(key for key, value in environ.items() if callable(value))
     told["module"] = [__name__, __file__]
     place = os.path.join(os.path.dirname(__file__), "..", "data", what + ".json")
@@ -79,7 +80,7 @@ def get_realm_hash(environ, user, realm):
 
 def groups_for_user(environ, user):
     if user.startswith("member-of-"):
-        kind, _, names = user[len("member-of-") :].partition(":")
+        kind, _, names = user[len("member-of-") :].partition("=")
         names = [name for name in names.split(",") if name]
         if kind == "list":
             return names
@@ -131,7 +132,8 @@ def allow_access(environ, host):
             EXPIRED["wsgi.errors"].write("late\n")
         except RuntimeError as error:
             found["wsgi.errors"] = str(error)
-        note(environ, "expired", found=found)
+        kept = repr(EXPIRED.get("apache.request_rec"))
+        note(environ, "expired", found=found, kept=kept)
         return True
     if environ["PATH_INFO"].endswith("/refused"):
         return False
