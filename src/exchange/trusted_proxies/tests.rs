@@ -112,6 +112,8 @@ fn seen_by(rules: Rules<'_>, case: Case<'_>) -> Seen {
         authorization: Authorization::Hidden,
         request_time_us: 0,
         accept_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         daemon_time_us: 0,
         server_pid: 1,
         request_id: Opt::NONE,
