@@ -27,14 +27,17 @@ def facts(environ, start_response):
 def attempt(environ, start_response):
     """Tries what interpreters with a lock of their own refuse."""
     results = {}
-    for name, call in {
+    calls = {
         "daemon thread": lambda: threading.Thread(target=int, daemon=True).start(),
         "thread": lambda: threading.Thread(target=int).start(),
-        "fork": fork,
         "extension": lambda: __import__("readline"),
         "subprocess": subprocesses,
         "rwsgi": rwsgi,
-    }.items():
+    }
+    if support.query(environ).get("fork"):
+        # Elsewhere but in the main interpreter CPython allows it, and ends the child.
+        calls["fork"] = fork
+    for name, call in calls.items():
         try:
             call()
             results[name] = "done"
@@ -106,13 +109,13 @@ def on_exit(environ, start_response):
     atexit.register(support.note, path, "atexit")
 
     def until_the_end():
-        threading.main_thread().join(0)
         support.note(path, "thread begins")
         stop.wait(1)
         support.note(path, "thread ends")
 
     stop = threading.Event()
-    threading.Thread(target=until_the_end).start()
+    # A thread that a thread of the server starts would be a daemon one by default.
+    threading.Thread(target=until_the_end, daemon=False).start()
     return support.answer(start_response, "registered")
 
 
