@@ -20,6 +20,7 @@ from harness.storm import Storm
 
 pytestmark = pytest.mark.rwsgi
 
+
 @pytest.fixture(scope="module")
 def pythons():
     found = records()
