@@ -75,9 +75,15 @@ run-here: build venv
 .PHONY: test
 test: deps ## Run everything: check, unit tests, end-to-end tests
 	@$(READABLE) test-here
+# The tests note what they show of the checklist; the report ends the run.
 .PHONY: test-here
-test-here: build venv check unit daemon-parts
+test-here: export RWSGI_CHECKLIST := $(CURDIR)/build/checklist/results
+test-here: build venv checklist-begin check unit daemon-parts
 	@$(TOOLS)/e2e.sh
+	@$(TOOLS)/checklist.sh end
+.PHONY: checklist-begin
+checklist-begin: venv
+	@$(TOOLS)/checklist.sh begin
 
 .PHONY: unit
 unit: ## Run the unit tests: pure parts, httpd side, supervisor, the gateway against PYTHON

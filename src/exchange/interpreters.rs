@@ -218,11 +218,7 @@ mod tests {
             ..rule(None)
         }];
         for group in [None, Some(&b""[..])] {
-            assert!(
-                !Settings::default()
-                    .with(&rules, group)
-                    .per_interpreter_gil
-            );
+            assert!(!Settings::default().with(&rules, group).per_interpreter_gil);
         }
     }
 

@@ -16,6 +16,7 @@ use super::gate::Gate;
 use super::object::Owned;
 use super::prelude::Prelude;
 use super::raise::Result;
+use super::running::Running;
 use super::runtime::Runtime;
 use super::script::Scripts;
 use super::{log, raise};
@@ -36,11 +37,14 @@ pub struct Interpreter {
     wsgi: OnceCell<crate::wsgi::State>,
     /// The scripts that have been asked for.
     pub scripts: RefCell<Scripts>,
+    /// The requests that run in it.
+    pub running: Running,
 }
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
-// published; `scripts` is touched only while attached to this interpreter, that is, by the one
-// thread that holds its GIL, shared or its own, and no borrow of it is kept across a detach.
+// published; `scripts` and `running` are touched only while attached to this interpreter, that is, by
+// the one thread that holds its GIL, shared or its own, and no borrow of them is kept across a
+// detach.
 unsafe impl Sync for Interpreter {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Interpreter {}
@@ -83,6 +87,7 @@ impl Interpreter {
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
             scripts: RefCell::default(),
+            running: Running::default(),
         }));
         // SAFETY: attached, by contract.
         let py = unsafe { Attached::assume(interpreter) };
@@ -267,9 +272,7 @@ pub(super) fn create_sub_interpreter(
 /// # Safety
 /// Attached; afterwards to the new interpreter's first state, or, after an error, to none or to the
 /// same as before.
-unsafe fn new_interpreter(
-    own_gil: bool,
-) -> core::result::Result<*mut ffi::PyThreadState, String> {
+unsafe fn new_interpreter(own_gil: bool) -> core::result::Result<*mut ffi::PyThreadState, String> {
     #[cfg(Py_3_12)]
     if own_gil {
         let mut state = core::ptr::null_mut();

@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 
 SOURCE = "<rwsgi>"
 LEVEL_WARNING = 4
@@ -75,30 +76,62 @@ class RequestTimeout(BaseException):
     """Raised in a request that ran for too long."""
 
 
-class Log(io.RawIOBase):
+class Log:
     """The binary side of a log stream, its `buffer`."""
 
+    encoding = "utf-8"
+    errors = "replace"
+    mode = "wb"
+    closed = False
+    warned = False
+
     def __init__(self, text):
-        super().__init__()
         self._text = text
 
     name = property(lambda self: self._text.name)
-    encoding = "utf-8"
-    errors = "replace"
+
+    def isatty(self):
+        return False
+
+    def readable(self):
+        return False
+
+    def seekable(self):
+        return False
 
     def writable(self):
         return True
 
+    def fileno(self):
+        raise io.UnsupportedOperation("a log stream has no file descriptor")
+
     def write(self, data):
         if isinstance(data, str):
-            return self._text.write(data)
-        data = bytes(data)
-        self._text.write(data.decode("utf-8", "replace"))
-        return len(data)
+            if not Log.warned:
+                Log.warned = True
+                warnings.warn(
+                    "writing str to the buffer of a log stream is deprecated; write bytes",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+            data = data.encode("utf-8", "replace")
+        return self._text.write_bytes(data)
+
+    def writelines(self, lines):
+        for line in lines:
+            self.write(line)
 
     def flush(self):
-        if not self.closed:
-            self._text.flush()
+        self._text.flush()
+
+    # Nothing can be closed: other parts of the application write there, too.
+    close = flush
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.flush()
 
 
 class Restricted:
@@ -127,40 +160,10 @@ def install(services):
     sys.stdout = sys.__stdout__ = services["stdout"]
     sys.stderr = sys.__stderr__ = services["stderr"]
     sys.argv = ["mod_wsgi"]
-    for name in ("mod_wsgi", "rwsgi"):
-        sys.modules[name] = _server_module(name)
-    sys.modules["apache"] = _apache_module()
+    if services["python_eggs"] is not None:
+        os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
     # In the main interpreter this thread becomes `threading.main_thread()`.
     threading.current_thread()
-
-
-def _server_module(name):
-    module = types.ModuleType(name, "The server that runs this application.")
-    module.version = native["mod_wsgi_version"] if name == "mod_wsgi" else native["version"]
-    module.process_group = native["process_group"]
-    module.application_group = None
-    module.maximum_processes = native["processes"]
-    module.threads_per_process = native["threads"]
-    module.FileWrapper = FileWrapper
-    module.RequestTimeout = RequestTimeout
-    return module
-
-
-def _apache_module():
-    module = types.ModuleType("apache", "The httpd that this process belongs to.")
-    module.version = native["server_version"]
-    module.maximum_processes = native["processes"]
-    module.threads_per_process = native["threads"]
-    module.description = native["server_description"]
-    module.build_date = native["server_built"]
-    module.mpm_name = native["mpm_name"]
-    return module
-
-
-def set_application_group(name):
-    """Called when it is known which application group this interpreter serves."""
-    for module in ("mod_wsgi", "rwsgi"):
-        sys.modules[module].application_group = name
 
 
 # What `configure` replaces: the streams, `sys.path`, and which layers that has got.

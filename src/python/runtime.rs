@@ -12,9 +12,9 @@ use pyo3::ffi;
 use super::attach;
 use super::gate::Gate;
 use super::interpreter::{self, Interpreter, Plan};
-use crate::exchange::Level;
-use crate::exchange::interpreters::{Rule, Settings};
 use crate::exchange::abi::{HashSeed, RuntimeOptions};
+use crate::exchange::interpreters::{Rule, Settings};
+use crate::exchange::{Level, Source};
 use crate::messages;
 
 /// The interpreter that the gateway was built for: what Python takes itself for unless the
@@ -27,6 +27,7 @@ pub struct Options {
     pub program_name: Option<Vec<u8>>,
     pub home: Option<Vec<u8>>,
     pub python_path: Vec<Vec<u8>>,
+    pub python_eggs: Option<Vec<u8>>,
     pub warnings: Vec<Vec<u8>>,
     pub optimize: i32,
     pub hash_seed: HashSeed,
@@ -118,6 +119,7 @@ impl From<&RuntimeOptions<'_>> for Options {
             program_name: options.program_name.bytes().map(<[u8]>::to_vec),
             home: options.home.bytes().map(<[u8]>::to_vec),
             python_path: texts(&options.python_path),
+            python_eggs: options.python_eggs.bytes().map(<[u8]>::to_vec),
             warnings: texts(&options.warnings),
             optimize: options.optimize,
             hash_seed: options.hash_seed,
@@ -160,6 +162,9 @@ fn rules(texts: &[crate::exchange::Text<'_>]) -> Vec<Rule> {
 /// Takes a line of the log.
 pub type Log = dyn Fn(Level, &[u8]) + Send + Sync;
 
+/// Takes a line of the log that says where it was made.
+pub type LogFrom = dyn Fn(Level, Source<'_>, &[u8]) + Send + Sync;
+
 /// What becomes of a request whose script has changed, in a process that loads no script twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -185,6 +190,10 @@ pub trait Replacement: Send + Sync {
 pub struct Services {
     /// Takes lines that belong to no request.
     pub log: Box<Log>,
+    /// Takes such lines that say where they were made.
+    pub log_from: Box<LogFrom>,
+    /// Says whether lines of a level are logged outside of requests.
+    pub logs: Box<dyn Fn(Level) -> bool + Send + Sync>,
     /// Says whether the process is about to end.
     pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
     /// Present where scripts are never loaded a second time.
@@ -233,6 +242,20 @@ pub fn log_bytes(level: Level, line: &[u8]) {
     if let Some(runtime) = RUNTIME.get() {
         (runtime.services.log)(level, line);
     }
+}
+
+/// [`log_bytes`] for a message that says where it was made.
+pub(super) fn log_from(level: Level, source: Source<'_>, line: &[u8]) {
+    if let Some(runtime) = RUNTIME.get() {
+        (runtime.services.log_from)(level, source, line);
+    }
+}
+
+/// Whether lines of this level are logged outside of requests.
+pub(super) fn logs(level: Level) -> bool {
+    RUNTIME
+        .get()
+        .is_some_and(|runtime| (runtime.services.logs)(level))
 }
 
 /// Whether the process is about to end.
@@ -575,8 +598,9 @@ impl Runtime {
     }
 }
 
-/// Runs exit handlers in every interpreter, the main one last, unless `WSGIDestroyInterpreter Off`
-/// says not to; then keeps every GIL for ever.
+/// Has `announce` tell applications that the process stops, detached, then runs exit handlers in every
+/// interpreter, the main one last, unless `WSGIDestroyInterpreter Off` says not to, and keeps every
+/// GIL for ever.
 ///
 /// The interpreters are not finalised: a native thread that comes back from a blocking call into
 /// a finalised interpreter aborts the process (up to 3.13), and a process that ends gives its
@@ -586,7 +610,7 @@ impl Runtime {
 ///
 /// Called by the thread that called [`start`]. If that thread is inside a request (prefork ends its
 /// children from a signal handler), nothing is done.
-pub fn stop(deadline: Duration) {
+pub fn stop(deadline: Duration, announce: impl FnOnce()) {
     let Some(runtime) = RUNTIME.get() else {
         return;
     };
@@ -594,6 +618,7 @@ pub fn stop(deadline: Duration) {
         return;
     }
     let watchdog = Watchdog::arm(deadline);
+    announce();
     for interpreter in runtime.interpreters() {
         let guard = attach::attach(interpreter);
         if runtime.options.interpreters.destroy {

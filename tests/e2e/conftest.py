@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+pytest_plugins = ["checklist.plugin"]
 
 from harness import paths  # noqa: E402
 from harness.server import Httpd, remove_shared_directory  # noqa: E402
@@ -22,7 +24,6 @@ DAEMON_MPMS = ("event",)
 def pytest_configure(config):
     config.addinivalue_line("markers", "rwsgi: differs from mod_wsgi on purpose, or is ours only")
     config.addinivalue_line("markers", "modes(*modes): the modes that a test runs in")
-    config.addinivalue_line("markers", "checklist(*numbers): items of the parity checklist")
     config.addinivalue_line("markers", "soak: long; run with RWSGI_TEST_SOAK=1")
 
 

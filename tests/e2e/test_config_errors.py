@@ -22,6 +22,7 @@ SWITCHES_SERVER = [
     "WSGIDestroyInterpreter",
 ]
 SWITCHES_ANYWHERE = [
+    "WSGIPassApacheRequest",
     "WSGIPassAuthorization",
     "WSGIScriptReloading",
     "WSGIChunkedRequest",
@@ -66,6 +67,7 @@ def rejected(checked, text, *words):
 
 @pytest.mark.parametrize("directive", ["WSGIScriptAlias", "WSGIScriptAliasMatch"])
 @pytest.mark.parametrize("arguments", ["", "/"])
+@pytest.mark.checklist(1)
 def test_missing_arguments(checked, directive, arguments):
     rejected(checked, f"{directive} {arguments}", directive)
 
@@ -88,6 +90,7 @@ def test_too_many_arguments(checked, directive):
 @ours
 @pytest.mark.parametrize("directive", ["WSGIScriptAlias", "WSGIScriptAliasMatch"])
 @pytest.mark.parametrize("option", ["colour=red", "Process-Group=x", "threads=5"])
+@pytest.mark.checklist(2)
 def test_unknown_option(checked, directive, option):
     name = option.partition("=")[0]
     rejected(checked, f"{directive} / /x.wsgi {option}", directive, name, *ALIAS_OPTIONS)
@@ -99,11 +102,13 @@ def test_option_that_is_none(checked, option):
 
 
 @pytest.mark.parametrize("option", ["process-group", "application-group", "callable-object"])
+@pytest.mark.checklist(3)
 def test_empty_value(checked, option):
     rejected(checked, f"WSGIScriptAlias / /x.wsgi {option}=", option)
 
 
 @pytest.mark.parametrize("value", ["maybe", "1", "yes", ""])
+@pytest.mark.checklist(4)
 def test_bad_switch_of_an_option(checked, value):
     words = ["pass-authorization"] + ([] if value == "" else ON_OFF)
     rejected(checked, f"WSGIScriptAlias / /x.wsgi pass-authorization={value}", *words)
@@ -114,6 +119,7 @@ def test_good_switch_of_an_option(checked, value):
     assert checked(f"WSGIScriptAlias / /x.wsgi pass-authorization={value}") == ""
 
 
+@pytest.mark.checklist(6)
 def test_literal_groups_need_a_known_process_group(checked):
     rejected(
         checked, "WSGIScriptAlias / /x.wsgi process-group=nobody application-group=x", "nobody"
@@ -126,6 +132,7 @@ def test_literal_embedded_groups(checked):
 
 
 @pytest.mark.parametrize("pattern", ["^/(x", "^/[x", "*x", "^/x{5"])
+@pytest.mark.checklist(5)
 def test_bad_regular_expression(checked, pattern):
     if pattern == "^/x{5":
         # PCRE takes this one literally.
@@ -137,6 +144,68 @@ def test_bad_regular_expression(checked, pattern):
 @ours
 def test_bad_regular_expression_is_named(checked):
     rejected(checked, 'WSGIScriptAliasMatch "^/(x" /x.wsgi', "^/(x", "regular expression")
+
+
+# WSGIHandlerScript
+
+HANDLER_OPTIONS = ["process-group", "application-group", "pass-authorization"]
+
+
+@pytest.mark.parametrize("arguments", ["", "name", '"" /x.py', 'name ""'])
+def test_handler_script_needs_two_arguments(checked, arguments):
+    rejected(checked, f"WSGIHandlerScript {arguments}", "WSGIHandlerScript")
+
+
+@ours
+@pytest.mark.parametrize("option", ["colour=red", "callable-object=x", "Process-Group=x"])
+def test_unknown_option_of_a_handler_script(checked, option):
+    words = [option.partition("=")[0], *HANDLER_OPTIONS]
+    rejected(checked, f"WSGIHandlerScript name /x.py {option}", "WSGIHandlerScript", *words)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["colour", "process-group", "process-group=", "application-group=", "pass-authorization=maybe"]
+    + ["pass-authorization=", "=x"],
+)
+def test_bad_option_of_a_handler_script(checked, option):
+    rejected(checked, f"WSGIHandlerScript name /x.py {option}", "WSGIHandlerScript")
+
+
+def test_good_handler_scripts(checked):
+    lines = [
+        "WSGIHandlerScript name /x.py",
+        "WSGIHandlerScript name relative.py",
+        "WSGIHandlerScript name /y.py process-group=%{GLOBAL} application-group=%{SERVER}",
+        'WSGIHandlerScript "another name" "/z z.py" pass-authorization=oN process-group=%{ENV:X}',
+        "WSGIHandlerScript wsgi-script /x.py",
+    ]
+    assert checked("\n".join(lines)) == ""
+
+
+@ours
+def test_handler_script_with_an_undeclared_process_group(checked, new_httpd):
+    """Not an error, since the handler may never be used, but worth a warning."""
+    with new_httpd() as httpd:
+        httpd.add("WSGIHandlerScript name /x.py process-group=nobody")
+        httpd.expect_log("RWSGI0345: .*'nobody'")
+        httpd.start()
+
+
+# WSGIDispatchScript
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", '""', "/x.py group", "/x.py application-group=", "/x.py process-group=x", "/x.py =x"],
+)
+def test_bad_dispatch_script(checked, arguments):
+    rejected(checked, f"WSGIDispatchScript {arguments}", "WSGIDispatchScript")
+
+
+@pytest.mark.parametrize("option", ["", " application-group=x", " application-group=%{SERVER}"])
+def test_good_dispatch_script(checked, option):
+    assert checked(f'WSGIDispatchScript "/x y.py"{option}') == ""
 
 
 # On and Off
@@ -174,11 +243,13 @@ def test_reload_failure(checked):
 
 
 @pytest.mark.parametrize("value", ["0", "1", "4294967295", "random"])
+@pytest.mark.checklist(17)
 def test_good_hash_seed(checked, value):
     assert checked(f"WSGIPythonHashSeed {value}") == ""
 
 
 @pytest.mark.parametrize("value", ["abc", "4294967296", "-1", "1.5"])
+@pytest.mark.checklist(17)
 def test_bad_hash_seed(checked, value):
     rejected(checked, f"WSGIPythonHashSeed {value}", "WSGIPythonHashSeed")
 
@@ -309,7 +380,8 @@ def test_aliases_are_not_for_directories(checked, line):
     "line",
     [*(f"{name} On" for name in SWITCHES_ANYWHERE)]
     + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
-    + ["WSGIProcessGroup %{GLOBAL}"]
+    + ["WSGIProcessGroup %{GLOBAL}", "WSGIHandlerScript name /x.py"]
+    + ["WSGIDispatchScript /x.py"]
     + [pytest.param("WSGIReloadFailure Fail", marks=ours)],
 )
 def test_allowed_in_directories(checked, line):
@@ -344,10 +416,14 @@ def htaccess(new_httpd, line, override):
         ("WSGIPassAuthorization On", "FileInfo", 200),
         ("WSGIApplicationGroup x", "All", 500),
         ("WSGIProcessGroup x", "All", 500),
+        ("WSGIHandlerScript x /x.py", "All", 500),
+        ("WSGIDispatchScript /x.py", "All", 500),
+        ("WSGIPassApacheRequest On", "All", 500),
         ("WSGIScriptAlias / /x", "All", 500),
         ("WSGIPythonPath /x", "All", 500),
     ],
 )
+@pytest.mark.checklist(22)
 def test_htaccess(new_httpd, line, override, status):
     assert htaccess(new_httpd, line, override) == status
 

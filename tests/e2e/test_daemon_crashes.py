@@ -155,6 +155,7 @@ def kills_under_load(new_httpd, rounds):
         assert zombies == []
 
 
+@pytest.mark.checklist(183)
 def test_kills_under_load(new_httpd):
     kills_under_load(new_httpd, 15)
 
@@ -165,6 +166,7 @@ def test_fifty_kills_under_load(new_httpd):
     kills_under_load(new_httpd, 50)
 
 
+@pytest.mark.checklist(183)
 def test_queued_requests_are_served_by_the_next_worker(new_httpd):
     """One worker with one thread: what waits in its queue does not die with it."""
     with new_httpd(mode="daemon", threads=16, daemon="threads=1") as httpd:
@@ -207,6 +209,7 @@ def test_queued_requests_are_served_by_the_next_worker(new_httpd):
         ("fatal", ["SIGABRT", "a fatal error of this test"]),
     ],
 )
+@pytest.mark.checklist(183)
 def test_death_before_the_answer(server, how, words):
     (old,) = server.workers()
     told = server.expect_log(DEATH)
@@ -351,6 +354,7 @@ def test_worker_that_dies_at_start(new_httpd):
             assert connection.read_response().body == b"healed"
 
 
+@pytest.mark.checklist(163)
 def test_import_script_that_raises_does_not_prevent_the_start(new_httpd):
     with new_httpd(mode="daemon", threads=4) as httpd:
         httpd.write("apps/raising.py", "raise RuntimeError('at start')\n")

@@ -141,6 +141,7 @@ def pids(storm):
 # A changed script
 
 
+@pytest.mark.checklist(158)
 def test_the_first_request_after_a_touch_gets_the_new_code(new_httpd):
     """Without load: whoever asks next, on whatever connection, gets it."""
     with serve(new_httpd) as site, site.httpd.connect() as kept:
@@ -326,6 +327,7 @@ def graceful_restarts(new_httpd, rounds):
     storm.judge()
 
 
+@pytest.mark.checklist(197)
 def test_five_graceful_restarts_under_load(new_httpd):
     graceful_restarts(new_httpd, 5)
 
@@ -336,6 +338,7 @@ def test_twenty_graceful_restarts_under_load(new_httpd):
     graceful_restarts(new_httpd, 20)
 
 
+@pytest.mark.checklist(197)
 def test_long_requests_survive_a_graceful_restart(new_httpd):
     """The old generation's workers end when their last request has."""
     with serve(new_httpd, pause=1.5) as site:
@@ -390,6 +393,7 @@ def test_signal_to_the_supervisor_under_load(new_httpd):
     storm.judge()
 
 
+@pytest.mark.checklist(184)
 def test_twenty_cycles_of_maximum_requests_under_load(new_httpd):
     limit = 400
     with serve(new_httpd, f"maximum-requests={limit}") as site:
@@ -408,6 +412,7 @@ def test_twenty_cycles_of_maximum_requests_under_load(new_httpd):
         assert succession.check("maximum_requests") >= 20
 
 
+@pytest.mark.checklist(184)
 def test_maximum_requests_one_by_one(new_httpd):
     """Exactly so many requests per process, none failed."""
     with serve(new_httpd, "maximum-requests=5", workers=1, pause=0) as site:
@@ -426,6 +431,7 @@ def test_jitter_of_maximum_requests(new_httpd):
         assert len(set(runs)) > 1, runs
 
 
+@pytest.mark.checklist(190)
 def test_restart_interval_under_load(new_httpd):
     with serve(new_httpd, "restart-interval=1") as site:
         with Storm(site.httpd, connections=16) as storm:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.rwsgi
 # Environment
 
 
+@pytest.mark.checklist(203)
 def test_locale(new_httpd):
     """203"""
     with group(new_httpd, "lang=C.UTF-8 locale=C.UTF-8") as httpd:
@@ -31,6 +32,7 @@ def test_locale(new_httpd):
         assert facts["encoding"] == "utf-8"
 
 
+@pytest.mark.checklist(203)
 def test_locale_that_does_not_exist(new_httpd):
     """203: a warning at most."""
     with group(new_httpd, "locale=xx_XX.UTF-8") as httpd:
@@ -58,6 +60,7 @@ def test_environment(new_httpd, tmp_path):
         assert identity(httpd)["environ"]["BOTH"] == "again"
 
 
+@pytest.mark.checklist(174)
 def test_home_and_python_path(new_httpd):
     """174: ``home`` is the working directory and the first of sys.path; ``python-path`` as the
     directive, for the group."""
@@ -131,6 +134,7 @@ def test_response_socket_timeout(new_httpd):
 
 
 @pytest.mark.skipif(not paths.VENV.exists(), reason="no virtual environment")
+@pytest.mark.checklist(173)
 def test_virtual_environment(new_httpd):
     """173: ``python-home``; the interpreter is the environment's own."""
     if not paths.same_python():
@@ -146,6 +150,7 @@ def test_virtual_environment(new_httpd):
         assert "libpython" not in processes.maps(httpd.process.pid)
 
 
+@pytest.mark.checklist(47, mode="embedded")
 def test_python_in_httpd_only_where_it_is_needed(new_httpd):
     """47: with WSGIRestrictEmbedded, httpd's processes have no Python at all."""
     with group(new_httpd, text="WSGIRestrictEmbedded On") as httpd:
@@ -154,6 +159,7 @@ def test_python_in_httpd_only_where_it_is_needed(new_httpd):
             assert "libpython" not in processes.maps(child)
 
 
+@pytest.mark.checklist(163)
 def test_preloaded_by_import_script(new_httpd):
     """163, 164: before the first request, in every process; the module of the requests."""
     with new_httpd(mode="daemon", daemon="processes=2 threads=2") as httpd:
@@ -188,6 +194,7 @@ def test_preloaded_by_import_script(new_httpd):
 # Logs
 
 
+@pytest.mark.checklist(204)
 def test_log_of_a_virtual_host(new_httpd):
     """204: requests log to their virtual host, what belongs to none to the group's."""
     with new_httpd() as httpd:
@@ -224,6 +231,7 @@ def test_log_of_a_virtual_host(new_httpd):
         assert len({expectation.lines[0].log_id for expectation in expected[:2]}) == 1
 
 
+@pytest.mark.checklist(205)
 def test_priority(new_httpd):
     """205: nice."""
     with group(new_httpd, "cpu-priority=5") as httpd:
@@ -232,6 +240,7 @@ def test_priority(new_httpd):
         assert identity(httpd)["nice"] == 5
 
 
+@pytest.mark.checklist(205)
 def test_stack_size(new_httpd):
     """205: the threads that serve have so much stack."""
     size = 1 << 20
@@ -248,6 +257,7 @@ def test_stack_size(new_httpd):
 
 @ROOT
 @pytest.mark.parametrize(("option", "owner"), [("", None), ("socket-user=#1234", 1234)])
+@pytest.mark.checklist(206)
 def test_owner_of_the_socket(new_httpd, option, owner):
     """206"""
     import pwd

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.rwsgi
 # Processes and identity
 
 
+@pytest.mark.checklist(181)
 def test_processes_and_threads(new_httpd):
     """181: so many processes of so many threads; display-name."""
     options = "processes=3 threads=4 display-name=%{GROUP}"
@@ -59,6 +60,7 @@ def test_processes_and_threads(new_httpd):
         ("threads=1 maximum-requests=1", False, False, True),
     ],
 )
+@pytest.mark.checklist(69, 70)
 def test_wsgi_keys(new_httpd, options, multithread, multiprocess, run_once):
     """181: ``processes=`` given at all makes wsgi.multiprocess true."""
     with group(new_httpd, options) as httpd:
@@ -68,6 +70,7 @@ def test_wsgi_keys(new_httpd, options, multithread, multiprocess, run_once):
         assert facts["run_once"] is run_once
 
 
+@pytest.mark.checklist(181)
 def test_display_name_of_ones_own(new_httpd):
     """181"""
     with group(new_httpd, 'display-name="my site"') as httpd:
@@ -75,6 +78,7 @@ def test_display_name_of_ones_own(new_httpd):
 
 
 @ROOT
+@pytest.mark.checklist(182, 177)
 def test_user_and_group(new_httpd):
     """182: user, group, supplementary groups, umask; nothing of it can be undone."""
     # The home of "nobody" does not exist, and a group must be able to enter its own.
@@ -106,6 +110,7 @@ def test_user_and_group(new_httpd):
 
 
 @ROOT
+@pytest.mark.checklist(182)
 def test_the_user_is_httpds_own_by_default(new_httpd):
     """182"""
     import pwd
@@ -130,6 +135,7 @@ def test_signals_of_a_worker_are_as_a_program_expects(new_httpd):
 # Queues
 
 
+@pytest.mark.checklist(194)
 def test_queue_timeout(new_httpd):
     """194: 504, and the application does not run."""
     with group(new_httpd, "threads=1 queue-timeout=1") as httpd:
@@ -147,6 +153,7 @@ def test_queue_timeout(new_httpd):
         assert httpd.get("/app/pid").status == 200
 
 
+@pytest.mark.checklist(195)
 def test_full_queue(new_httpd):
     """195: 503 with Retry-After once the backlog is full, and it goes on afterwards."""
     options = "threads=1 listen-backlog=1 connect-timeout=1"
@@ -174,6 +181,7 @@ def test_full_queue(new_httpd):
 # The end
 
 
+@pytest.mark.checklist(196)
 def test_shutdown_timeout(new_httpd):
     """196: an exit handler that hangs is cut, and it is told."""
     with group(new_httpd, "shutdown-timeout=1") as httpd:
@@ -184,6 +192,7 @@ def test_shutdown_timeout(new_httpd):
         assert 0.9 < time.monotonic() - begin < 6
 
 
+@pytest.mark.checklist(196)
 def test_exit_handlers_run_within_it(new_httpd):
     """196"""
     with group(new_httpd, "shutdown-timeout=10") as httpd:
@@ -194,6 +203,7 @@ def test_exit_handlers_run_within_it(new_httpd):
         assert sorted(file.read_text().split()) == ["atexit", "thread"]
 
 
+@pytest.mark.checklist(197)
 def test_graceful_restart_of_httpd(new_httpd):
     """197: idle keep-alive clients go on, new code is loaded, the old generation ends."""
     with group(new_httpd) as httpd:
@@ -205,7 +215,8 @@ def test_graceful_restart_of_httpd(new_httpd):
         httpd.graceful()
         assert pid(httpd) not in old
         for connection in kept:
-            # httpd closes idle connections of its old generation; a new one is as good.
+            # httpd closes idle connections of its old generation, with nothing in them.
+            assert connection.at_end()
             connection.close()
         httpd.wait_until(
             lambda: len(httpd.supervisors()) == 1 and not set(old) & set(httpd.workers()),
@@ -214,6 +225,7 @@ def test_graceful_restart_of_httpd(new_httpd):
 
 
 @pytest.mark.parametrize("rotation", ["On", "Off"])
+@pytest.mark.checklist(198)
 def test_socket_rotation(new_httpd, rotation):
     """198: Off keeps the path over a graceful restart; in either case nothing is left behind."""
     with group(new_httpd, text=f"WSGISocketRotation {rotation}") as httpd:
@@ -247,6 +259,7 @@ else:
 
 
 @ROOT
+@pytest.mark.checklist(199)
 def test_strangers_are_refused(new_httpd):
     """199: by the mode of the socket, and by their user where that has been changed."""
     with group(new_httpd) as httpd:
@@ -270,6 +283,7 @@ def test_strangers_are_refused(new_httpd):
 
 
 @ROOT
+@pytest.mark.checklist(199)
 def test_garbage_on_the_socket(new_httpd):
     """199: a peer that may connect, but speaks something else."""
     with group(new_httpd) as httpd:
@@ -313,6 +327,7 @@ except SystemExit:
 """
 
 
+@pytest.mark.checklist(202)
 def test_service_script(new_httpd):
     """202: runs on the main thread; SIGTERM is SystemExit; it is started again when it ends."""
     with new_httpd() as httpd:
@@ -349,6 +364,7 @@ def test_service_script(new_httpd):
         assert lines().count("SystemExit") == count + 1
 
 
+@pytest.mark.checklist(176, 202)
 def test_service_script_may_handle_signals(new_httpd):
     """202, 176"""
     with new_httpd() as httpd:

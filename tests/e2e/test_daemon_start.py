@@ -35,6 +35,7 @@ def hosts(httpd, *servers):
         """)
 
 
+@pytest.mark.checklist(43)
 def test_a_group_of_a_virtual_host_is_its_own(new_httpd):
     """43: not usable from another virtual host; one of the main server is, from everywhere."""
     with new_httpd() as httpd:
@@ -54,6 +55,7 @@ def test_a_group_of_a_virtual_host_is_its_own(new_httpd):
         assert httpd.request("/x", headers={"Host": "b.test"}).status == 500
 
 
+@pytest.mark.checklist(43)
 def test_a_group_is_shared_by_virtual_hosts_of_one_name(new_httpd):
     """43: as for one site on two ports."""
     with new_httpd(tls=True) as httpd:
@@ -67,6 +69,7 @@ def test_a_group_is_shared_by_virtual_hosts_of_one_name(new_httpd):
         assert httpd.json("/x", tls=True)["process_group"] == "own"
 
 
+@pytest.mark.checklist(42, mode="both")
 def test_restricted_processes(new_httpd):
     """42: a group that is not listed gives 500, and so does embedded mode."""
     with new_httpd() as httpd:
@@ -92,6 +95,7 @@ def test_restricted_processes(new_httpd):
         assert httpd.request("/plain").status == 500
 
 
+@pytest.mark.checklist(39, 40, mode="both")
 def test_a_variable_names_the_group(new_httpd):
     """39, 40: and what it leads to is checked as ever."""
     with new_httpd(modules=["setenvif"]) as httpd:
@@ -168,6 +172,7 @@ def noted(file):
 
 @pytest.mark.parametrize("group", ["site", "%{GLOBAL}"])
 @pytest.mark.parametrize("way", ["import", "alias", "match"])
+@pytest.mark.checklist(163, 164, mode="both")
 def test_scripts_are_loaded_at_the_start(new_httpd, group, way):
     """163, 164: by WSGIImportScript, and by an alias with literal groups; in both modes."""
     with new_httpd() as httpd:
@@ -207,6 +212,7 @@ def test_an_alias_with_variable_groups_loads_nothing(new_httpd):
         assert len(noted(file)) == 1
 
 
+@pytest.mark.checklist(163, mode="embedded")
 def test_embedded_script_that_does_not_load(new_httpd):
     """163: told, but the process serves; a request tries again."""
     with new_httpd() as httpd:
@@ -219,6 +225,7 @@ def test_embedded_script_that_does_not_load(new_httpd):
         httpd.wait_until(lambda: httpd.log.read() or told.lines, "nothing is told")
 
 
+@pytest.mark.checklist(165, mode="embedded")
 def test_imports_despite_restricted_embedded_mode(new_httpd):
     """165: the script runs in httpd's processes, requests do not."""
     with new_httpd() as httpd:

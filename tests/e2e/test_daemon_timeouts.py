@@ -18,6 +18,7 @@ pytestmark = pytest.mark.rwsgi
 # Replacement
 
 
+@pytest.mark.checklist(185)
 def test_inactivity_timeout(new_httpd):
     """185: an idle process is replaced; it counts from the first request on."""
     with group(new_httpd, "inactivity-timeout=1") as httpd:
@@ -33,6 +34,7 @@ def test_inactivity_timeout(new_httpd):
         assert httpd.workers() == new
 
 
+@pytest.mark.checklist(185)
 def test_inactivity_timeout_and_activity(new_httpd):
     """185: requests postpone it, and so does one that runs; those of WSGIIgnoreActivity do not."""
     text = "<Location /answer>\nWSGIIgnoreActivity On\n</Location>"
@@ -56,6 +58,7 @@ def test_inactivity_timeout_and_activity(new_httpd):
 
 
 @pytest.mark.parametrize("deadlock", ["", " deadlock-timeout=0"])
+@pytest.mark.checklist(186)
 def test_request_timeout(new_httpd, deadlock):
     """186: the process is replaced, with the stack of the thread in the log; independent of the
     other timeouts."""
@@ -78,6 +81,7 @@ def test_request_timeout(new_httpd, deadlock):
         assert pid(httpd) not in old
 
 
+@pytest.mark.checklist(186)
 def test_request_timeout_grows_with_the_threads(new_httpd):
     """186: T * (1 + ln(threads))."""
     with group(new_httpd, "threads=8 request-timeout=1") as httpd:
@@ -99,6 +103,7 @@ def test_request_timeout_grows_with_the_threads(new_httpd):
         assert pid(httpd) in replaced_by
 
 
+@pytest.mark.checklist(187)
 def test_interrupt_timeout(new_httpd):
     """187: the exception is raised in the thread, the client gets 504, the process lives."""
     with group(new_httpd, "threads=1 request-timeout=1 interrupt-timeout=5") as httpd:
@@ -115,6 +120,7 @@ def test_interrupt_timeout(new_httpd):
         assert pid(httpd) == old
 
 
+@pytest.mark.checklist(187)
 def test_interrupt_timeout_in_mid_body(new_httpd):
     """187: too late for a 504; the cut is visible."""
     with group(new_httpd, "threads=1 request-timeout=1 interrupt-timeout=5") as httpd:
@@ -130,6 +136,7 @@ def test_interrupt_timeout_in_mid_body(new_httpd):
         assert pid(httpd) == old
 
 
+@pytest.mark.checklist(187)
 def test_interrupt_that_is_swallowed(new_httpd):
     """187: the process is replaced after interrupt-timeout."""
     options = "threads=1 request-timeout=1 interrupt-timeout=1 graceful-timeout=1"
@@ -145,6 +152,7 @@ def test_interrupt_that_is_swallowed(new_httpd):
         assert pid(httpd) not in old
 
 
+@pytest.mark.checklist(188)
 def test_deadlock_timeout(new_httpd):
     """188: a thread that holds the GIL; the process is killed, the stack of the culprit told."""
     with group(new_httpd, "deadlock-timeout=2 shutdown-timeout=1 graceful-timeout=1") as httpd:
@@ -165,6 +173,7 @@ def test_deadlock_timeout(new_httpd):
         assert pid(httpd) not in old
 
 
+@pytest.mark.checklist(188)
 def test_a_held_gil_below_the_deadlock_timeout_is_no_deadlock(new_httpd):
     """188"""
     with group(new_httpd, "deadlock-timeout=4") as httpd:
@@ -173,6 +182,7 @@ def test_a_held_gil_below_the_deadlock_timeout_is_no_deadlock(new_httpd):
         assert pid(httpd) == old
 
 
+@pytest.mark.checklist(189)
 def test_startup_timeout(new_httpd):
     """189: an application that never finishes loading."""
     with new_httpd(mode="daemon", threads=8, daemon="startup-timeout=1") as httpd:
@@ -213,6 +223,7 @@ def test_startup_timeout(new_httpd):
         assert httpd.get("/").body == b"loaded"
 
 
+@pytest.mark.checklist(190)
 def test_restart_interval(new_httpd):
     """190: regularly, and a request that runs is waited for."""
     with group(new_httpd, "restart-interval=1") as httpd:
@@ -228,6 +239,7 @@ def test_restart_interval(new_httpd):
 
 
 @pytest.mark.parametrize("within", [True, False])
+@pytest.mark.checklist(191)
 def test_graceful_timeout(new_httpd, within):
     """191: running requests have that long; after it they are cut, and it is told which."""
     with group(new_httpd, f"graceful-timeout={10 if within else 1} shutdown-timeout=1") as httpd:
@@ -255,6 +267,7 @@ def test_graceful_timeout(new_httpd, within):
 
 @pytest.mark.parametrize("who", ["worker", "supervisor"])
 @pytest.mark.parametrize("option", ["", "eviction-timeout=5"])
+@pytest.mark.checklist(192)
 def test_graceful_signal(new_httpd, who, option):
     """192: SIGUSR1, and the word for why."""
     with group(new_httpd, option) as httpd:
@@ -279,6 +292,7 @@ def test_other_signals_to_the_supervisor_do_nothing(new_httpd):
         assert httpd.workers() == old
 
 
+@pytest.mark.checklist(193)
 def test_cpu_time_limit(new_httpd):
     """193: the process is replaced; nothing fails."""
     with group(new_httpd, "threads=2 cpu-time-limit=1 graceful-timeout=10") as httpd:
@@ -308,6 +322,7 @@ def test_max_rss(new_httpd):
 
 
 @pytest.mark.parametrize("option", ["memory-limit", "virtual-memory-limit"])
+@pytest.mark.checklist(200)
 def test_memory_limits(new_httpd, option):
     """200: MemoryError in the application, which goes on."""
     with group(new_httpd, f"threads=2 {option}=700000000") as httpd:
@@ -333,6 +348,7 @@ def test_memory_limits(new_httpd, option):
         ("script-group=daemon", "nobody", 0o644, 403),
     ],
 )
+@pytest.mark.checklist(201)
 def test_script_owner(new_httpd, options, owner, rights, status):
     """201"""
     import shutil

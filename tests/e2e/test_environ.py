@@ -40,6 +40,7 @@ def server(new_httpd):
             WSGIScriptAlias /with-cgi {script}
             WSGIScriptAlias /protected {script}
             WSGIScriptAlias /head-on {script}
+            WSGIScriptAlias /head-on-unfiltered {script}
             WSGIScriptAlias /head-off {script}
             WSGIScriptAlias /head-deflated {script}
             WSGIScriptAlias /https-variable {script}
@@ -58,6 +59,9 @@ def server(new_httpd):
             <Location /head-on>
                 WSGIMapHEADToGET On
                 SetOutputFilter DEFLATE
+            </Location>
+            <Location /head-on-unfiltered>
+                WSGIMapHEADToGET On
             </Location>
             <Location /head-off>
                 WSGIMapHEADToGET Off
@@ -84,6 +88,7 @@ def environ(server, target, **options):
     return server.json(target, **options)["values"]
 
 
+@pytest.mark.checklist(49, 50, 51, 52, 53, 54, 55, 56, 57, 58)
 def test_cgi_keys(server):
     env = environ(server, "/app/some/path?a=1&b=%20")
     assert env["REQUEST_METHOD"] == "GET"
@@ -107,6 +112,7 @@ def test_cgi_keys(server):
     assert env["HTTP_HOST"] == f"localhost:{server.port}"
 
 
+@pytest.mark.checklist(62, 68, 73)
 def test_absent_keys(server):
     env = environ(server, "/app")
     assert [key for key in ABSENT if key in env] == []
@@ -116,11 +122,13 @@ def test_absent_keys(server):
     assert "REMOTE_USER" not in env and "AUTH_TYPE" not in env
 
 
+@pytest.mark.checklist(59)
 def test_path_info_is_always_present(server):
     env = environ(server, "/app")
     assert (env["SCRIPT_NAME"], env["PATH_INFO"], env["QUERY_STRING"]) == ("/app", "", "")
 
 
+@pytest.mark.checklist(76)
 def test_values_have_the_right_types(server):
     types = server.json("/app/x?y")["types"]
     special = {
@@ -144,6 +152,7 @@ def test_values_have_the_right_types(server):
     assert set(rest) == {"wsgi.input", "wsgi.errors", "wsgi.file_wrapper"}
 
 
+@pytest.mark.checklist(69)
 def test_wsgi_keys(server):
     env = environ(server, "/app")
     assert env["wsgi.version"] == [1, 0]
@@ -154,6 +163,7 @@ def test_wsgi_keys(server):
     assert env["wsgi.input_terminated"] is True
 
 
+@pytest.mark.checklist(72)
 def test_mod_wsgi_keys(server):
     env = environ(server, "/app/x//y")
     assert len(env["mod_wsgi.version"]) == 3
@@ -203,6 +213,7 @@ def test_http_1_0_without_host(server):
     assert env["SERVER_NAME"] == "localhost"
 
 
+@pytest.mark.checklist(62)
 def test_content_headers(server):
     env = environ(
         server, "/app", method="POST", body=b"a=b", headers={"Content-Type": "text/x-test"}
@@ -212,6 +223,7 @@ def test_content_headers(server):
     assert "HTTP_CONTENT_TYPE" not in env and "HTTP_CONTENT_LENGTH" not in env
 
 
+@pytest.mark.checklist(60)
 def test_percent_decoding(server):
     env = environ(server, "/app/gr%C3%BC%C3%9Fe%20x?q=%C3%BC")
     assert env["PATH_INFO"].encode("latin-1").decode("utf-8") == "/grüße x"
@@ -219,6 +231,7 @@ def test_percent_decoding(server):
     assert env["REQUEST_URI"] == "/app/gr%C3%BC%C3%9Fe%20x?q=%C3%BC"
 
 
+@pytest.mark.checklist(61)
 def test_slashes_are_collapsed(server):
     env = environ(server, "//app///a//b/?c=//")
     assert env["SCRIPT_NAME"] == "/app"
@@ -233,6 +246,7 @@ def test_absolute_form(server):
     assert env["SCRIPT_NAME"] == "/app"
 
 
+@pytest.mark.checklist(63, 64)
 def test_header_names(server):
     env = environ(
         server,
@@ -264,6 +278,7 @@ def test_header_bytes_arrive_as_latin_1(server):
     assert env["HTTP_X_UTF8"].encode("latin-1").decode("utf-8") == "ü"
 
 
+@pytest.mark.checklist(66)
 def test_duplicate_headers(server):
     env = environ(
         server,
@@ -284,24 +299,28 @@ def test_many_headers(server):
 CREDENTIALS = [("Authorization", "Bearer secret"), ("Proxy-Authorization", "Basic proxy")]
 
 
+@pytest.mark.checklist(65)
 def test_authorization_is_hidden(server):
     env = environ(server, "/app", headers=CREDENTIALS)
     assert [k for k in env if "AUTHORIZATION" in k] == []
 
 
 @pytest.mark.parametrize("mount", ["/passed", "/with-directive"])
+@pytest.mark.checklist(65)
 def test_authorization_passed(server, mount):
     env = environ(server, mount, headers=CREDENTIALS)
     assert env["HTTP_AUTHORIZATION"] == "Bearer secret"
     assert "HTTP_PROXY_AUTHORIZATION" not in env
 
 
+@pytest.mark.checklist(65)
 def test_authorization_passed_by_httpd(server):
     env = environ(server, "/with-cgi", headers=CREDENTIALS)
     assert env["HTTP_AUTHORIZATION"] == "Bearer secret"
     assert env["HTTP_PROXY_AUTHORIZATION"] == "Basic proxy"
 
 
+@pytest.mark.checklist(77)
 def test_authenticated_user(server):
     credentials = base64.b64encode(b"anna:anna").decode()
     assert server.request("/protected").status == 401
@@ -311,6 +330,7 @@ def test_authenticated_user(server):
     assert "HTTP_AUTHORIZATION" not in env
 
 
+@pytest.mark.checklist(67)
 def test_variables_of_the_configuration(server):
     env = environ(server, "/app/rewritten", headers={"User-Agent": "odd one"})
     assert env["MY_VARIABLE"] == "some value"
@@ -319,12 +339,14 @@ def test_variables_of_the_configuration(server):
     assert "PATH" not in env
 
 
+@pytest.mark.checklist(67)
 def test_https_variable(server):
     env = environ(server, "/https-variable")
     assert env["wsgi.url_scheme"] == "https"
     assert "HTTPS" not in env
 
 
+@pytest.mark.checklist(71)
 def test_tls(server):
     env = environ(server, "/app", tls=True)
     assert env["wsgi.url_scheme"] == "https"
@@ -335,6 +357,7 @@ def test_tls(server):
     assert "SSL_PROTOCOL" not in env
 
 
+@pytest.mark.checklist(71)
 def test_tls_variables(new_httpd):
     with new_httpd(tls=True) as httpd:
         httpd.add(f"""
@@ -352,6 +375,7 @@ def test_tls_variables(new_httpd):
         assert not [k for k in environ(httpd, "/") if k.startswith("SSL_")]
 
 
+@pytest.mark.checklist(79)
 def test_redirect_variables(server):
     response = server.request("/does-not-exist?q=1")
     # The application that makes the error page has set its own status.
@@ -368,8 +392,15 @@ def test_redirect_variables(server):
 
 @pytest.mark.parametrize(
     ("mount", "seen"),
-    [("/app", "HEAD"), ("/head-on", "GET"), ("/head-off", "HEAD"), ("/head-deflated", "GET")],
+    [
+        ("/app", "HEAD"),
+        ("/head-on", "GET"),
+        ("/head-on-unfiltered", "GET"),
+        ("/head-off", "HEAD"),
+        ("/head-deflated", "GET"),
+    ],
 )
+@pytest.mark.checklist(78)
 def test_head_mapped_to_get(server, mount, seen):
     with server.connect() as connection:
         for _ in range(2):
@@ -381,6 +412,7 @@ def test_head_mapped_to_get(server, mount, seen):
 
 
 @pytest.mark.rwsgi
+@pytest.mark.checklist(76)
 def test_script_filename_beyond_utf_8(new_httpd):
     with new_httpd() as httpd:
         directory = httpd.root / "odd-\udcff"
@@ -400,6 +432,7 @@ def test_script_filename_beyond_utf_8(new_httpd):
 
 
 @pytest.mark.modes("embedded")
+@pytest.mark.checklist(69)
 def test_several_processes(new_httpd):
     with new_httpd(mpm="prefork", threads=2) as httpd:
         httpd.add(f"""
@@ -416,6 +449,7 @@ def test_several_processes(new_httpd):
         assert env["mod_wsgi.application_group"] == f"localhost:{httpd.port}|"
 
 
+@pytest.mark.checklist(72, 74)
 def test_log_id(new_httpd):
     """``mod_wsgi.request_id`` is the ``%L`` of the logs, where httpd has made one."""
     # httpd makes an id when it logs something for the request: here mod_authz_core does.
@@ -424,13 +458,21 @@ def test_log_id(new_httpd):
             <Directory "{httpd.apps}">
                 Require all granted
             </Directory>
-            LogFormat "%L" ids
+            LogFormat "%L %{{c}}L" ids
             CustomLog "{httpd.root}/logs/ids.log" ids
             WSGIScriptAlias / {httpd.apps}/environ.wsgi
         """)
         httpd.start()
-        identifier = environ(httpd, "/")["mod_wsgi.request_id"]
+        with httpd.connect() as connection:
+            found = []
+            for _ in range(2):
+                connection.request("/")
+                values = connection.read_response().json()["values"]
+                found.append([values[f"mod_wsgi.{kind}_id"] for kind in ("request", "connection")])
         httpd.stop()
-        assert (httpd.root / "logs" / "ids.log").read_text().split() == [identifier]
+        lines = (httpd.root / "logs" / "ids.log").read_text().splitlines()
+        assert [line.split() for line in lines] == found
+        (identifier, one), (_, two) = found
+        assert one == two and identifier != found[1][0]
         httpd.log.read()
         assert identifier in {line.log_id for line in httpd.log.seen}

@@ -111,6 +111,7 @@ def check_call(server, name, error):
 
 
 @pytest.mark.parametrize("name", CALLS)
+@pytest.mark.checklist(112, 113, 117, 118, 119, 120, 121, 123, 124, 125, 126, 127, 128, 129, 130)
 def test_start_response_refuses(server, name):
     check_call(server, name, CALLS[name])
 
@@ -148,14 +149,17 @@ def test_two_content_lengths(server):
 
 
 @pytest.mark.rwsgi
+@pytest.mark.checklist(116)
 def test_second_start_response(server):
     assert server.get("/raw/second-start").body == b"RuntimeError"
 
 
+@pytest.mark.checklist(115)
 def test_second_start_response_after_output(server):
     assert server.get("/raw/second-start-after-output").body == b"first,RuntimeError"
 
 
+@pytest.mark.checklist(114)
 def test_exc_info_after_output(server):
     assert server.get("/raw/exc-info-after-output").body == b"first,the same"
 

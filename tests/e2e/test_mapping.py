@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.config import BOTH, GROUP
+from harness.config import BOTH, GROUP, module_line
 
 MODES = BOTH
 
@@ -166,12 +166,33 @@ def script_of(server, target, **options):
         ("/handled/sub/app.wsgi", "app", "/handled/sub/app.wsgi", ""),
     ],
 )
+@pytest.mark.checklist(28, 29, 31, 32, 33)
 def test_alias(server, target, script, script_name, path_info):
     answer = told(server, target)
     assert answer["file"].endswith(f"/{script}.wsgi")
     assert (answer["SCRIPT_NAME"], answer["PATH_INFO"]) == (script_name, path_info)
 
 
+@pytest.mark.checklist(27)
+def test_alias_of_everything(new_httpd):
+    with new_httpd(modules=["alias"]) as httpd:
+        httpd.write("static/file.txt", "static")
+        httpd.add(f"""
+            <Directory "{httpd.root}">
+                Require all granted
+            </Directory>
+            Alias /static "{httpd.root}/static"
+            WSGIScriptAlias / {httpd.apps}/where.wsgi
+        """)
+        httpd.start()
+        for path in ("/", "/a", "/a/", "/a/b.html", "/where.wsgi", "/a/../b", "/static-x"):
+            answer = told(httpd, path)
+            seen = (answer["SCRIPT_NAME"], answer["PATH_INFO"])
+            assert seen == ("", path if path != "/a/../b" else "/b")
+        assert httpd.get("/static/file.txt").body == b"static"
+
+
+@pytest.mark.checklist(157)
 def test_module_name_and_file(server):
     answer = told(server, "/one")
     assert answer["name"].startswith("_mod_wsgi_")
@@ -179,6 +200,7 @@ def test_module_name_and_file(server):
 
 
 @pytest.mark.parametrize("target", ["/onex", "/on", "/nothing", "/scripts/none.wsgi"])
+@pytest.mark.checklist(28)
 def test_no_alias(server, target):
     server.allow_log("RWSGI0010")
     assert server.request(target).status == 404
@@ -199,21 +221,25 @@ def test_other_modules_come_first(server):
     assert server.get("/one/static/file.txt").body == b"static"
 
 
+@pytest.mark.checklist(34)
 def test_missing_script(server):
     server.expect_log("RWSGI0010: .*missing.wsgi")
     assert server.request("/missing").status == 404
 
 
+@pytest.mark.checklist(34)
 def test_script_that_is_a_directory(server):
     server.expect_log("RWSGI0011: .*directory.wsgi")
     assert server.request("/directory").status == 403
 
 
+@pytest.mark.checklist(33)
 def test_handler_without_execcgi(server):
     server.expect_log("RWSGI0012: .*no-exec")
     assert server.request("/no-exec/app.wsgi").status == 403
 
 
+@pytest.mark.checklist(34)
 def test_no_path_info(server):
     server.expect_log("RWSGI0013|AH00128")
     assert server.request("/no-path-info/x").status == 404
@@ -223,6 +249,7 @@ def test_no_path_info(server):
 # Virtual hosts
 
 
+@pytest.mark.checklist(30)
 def test_virtual_host_comes_first(server):
     second = {"Host": f"second.example:{server.port}"}
     assert script_of(server, "/one", headers=second) == "vhost"
@@ -250,12 +277,14 @@ def test_virtual_host_comes_first(server):
         ("/handled/htaccess/app.wsgi", "other"),
     ],
 )
+@pytest.mark.checklist(44)
 def test_callable(server, target, name):
     answer = told(server, target)
     assert answer["callable"] == answer["callable_object"] == name
 
 
 @pytest.mark.rwsgi
+@pytest.mark.checklist(44)
 def test_missing_callable(server):
     server.expect_log("RWSGI0106: .*nothing")
     assert server.request("/missing-callable").status == 500
@@ -267,6 +296,7 @@ def test_callable_that_is_none(server):
     assert server.request("/no-callable").status == 500
 
 
+@pytest.mark.checklist(65)
 def test_authorization_option(server):
     headers = {"Authorization": "Bearer x"}
     assert told(server, "/options", headers=headers)["HTTP_AUTHORIZATION"] == "Bearer x"
@@ -282,6 +312,7 @@ def group(server, target, **options):
     return told(server, target, **options)["application_group"]
 
 
+@pytest.mark.checklist(37)
 def test_default_group(server):
     assert group(server, "/one/x") == f"localhost:{server.port}|/one"
     assert group(server, "//one//x") == f"localhost:{server.port}|/one"
@@ -309,6 +340,7 @@ def test_default_group(server):
         ("/env-group/inside", "a%{{GLOBAL}}"),
     ],
 )
+@pytest.mark.checklist(36, 39, 40)
 def test_group(server, target, expected):
     answer = told(server, target, headers=HEADERS)
     assert answer["application_group"] == expected.format(port=server.port)
@@ -323,11 +355,50 @@ def test_groups_of_host_names(server):
     assert group(server, "/env-group/server", headers=host) == f"localhost:{server.port}"
 
 
+@pytest.mark.checklist(37, 38)
+@pytest.mark.parametrize("port", [80, 443])
+def test_standard_ports_are_left_out(server, port):
+    """httpd takes the port of the ``Host`` header for its own."""
+    host = {"Host": f"localhost:{port}"}
+    assert group(server, "/env-group/server", headers=host) == "localhost"
+    assert group(server, "/env-group/host", headers=host) == "localhost"
+    assert group(server, "/one", headers=host) == "localhost|/one"
+
+
+NOTE = """
+function fixup(r)
+    r.notes["NOTE_GROUP"] = "from-note"
+    return apache2.OK
+end
+"""
+
+
+@pytest.mark.checklist(39)
+@pytest.mark.skipif(not module_line("lua"), reason="mod_lua, which sets the note, is not there")
+def test_group_from_a_note(new_httpd):
+    """Notes come before variables of the request."""
+    with new_httpd(modules=["lua", "env"]) as httpd:
+        lua = httpd.write("note.lua", NOTE)
+        httpd.add(f"""
+            <Directory "{httpd.apps}">
+                Require all granted
+            </Directory>
+            LuaHookFixups "{lua}" fixup
+            SetEnv NOTE_GROUP from-setenv
+            WSGIApplicationGroup %{{ENV:NOTE_GROUP}}
+            WSGIScriptAlias / {httpd.apps}/where.wsgi
+        """)
+        httpd.start()
+        assert group(httpd, "/") == "from-note"
+
+
+@pytest.mark.checklist(41)
 def test_unknown_process_group(server):
     server.expect_log("RWSGI0009: .*nobody")
     assert server.request("/unknown-process").status == 500
 
 
+@pytest.mark.checklist(48)
 def test_case_insensitive_groups(new_httpd):
     with new_httpd() as httpd:
         httpd.add(f"""
@@ -343,6 +414,7 @@ def test_case_insensitive_groups(new_httpd):
 
 @pytest.mark.rwsgi
 @pytest.mark.modes("embedded")
+@pytest.mark.checklist(47)
 def test_embedded_mode_can_be_restricted(new_httpd):
     with new_httpd() as httpd:
         httpd.add(f"""

@@ -82,6 +82,7 @@ def test_loaded_once(site):
     assert site.loads("once.wsgi") == ["first"]
 
 
+@pytest.mark.checklist(158)
 def test_a_changed_script_is_loaded_again(site):
     site.script("changed.wsgi", "first")
     pid = site.pid("changed.wsgi")
@@ -97,6 +98,7 @@ def test_a_changed_script_is_loaded_again(site):
     assert site.loads("changed.wsgi") == ["first", "second", "third"]
 
 
+@pytest.mark.checklist(158)
 def test_touched_script_is_loaded_again(site):
     path = site.script("touched.wsgi", "same")
     site.label("touched.wsgi")
@@ -105,6 +107,7 @@ def test_touched_script_is_loaded_again(site):
     assert site.loads("touched.wsgi") == ["same", "same"]
 
 
+@pytest.mark.checklist(161)
 def test_reloading_can_be_switched_off(site):
     site.script("off.wsgi", "first")
     assert site.label("off.wsgi") == "first"
@@ -112,6 +115,7 @@ def test_reloading_can_be_switched_off(site):
     assert site.label("off.wsgi") == "first"
 
 
+@pytest.mark.checklist(159)
 def test_reload_required(site):
     answer = site.httpd.root / "data" / "answer"
     seen = site.httpd.root / "data" / "resource"
@@ -150,6 +154,7 @@ def reload_required(resource):
     assert len(site.loads("required.wsgi")) == loads
 
 
+@pytest.mark.checklist(160)
 def test_removed_time_means_reload(site):
     extra = """
 import sys
@@ -168,6 +173,7 @@ def application(environ, start_response):
     assert site.loads("forgetting.wsgi") == ["first", "first"]
 
 
+@pytest.mark.checklist(166)
 def test_two_groups_two_modules(site):
     site.script("groups.wsgi", "x")
     for target in ("/two-groups-a", "/two-groups-b", "/two-groups-a"):
@@ -175,6 +181,7 @@ def test_two_groups_two_modules(site):
     assert site.loads("groups.wsgi") == ["x", "x"]
 
 
+@pytest.mark.checklist(167)
 def test_concurrent_first_requests_load_once(site):
     """A slow import, and more requests than threads at once."""
     site.httpd.allow_log("AH00484: server reached MaxRequestWorkers")
@@ -203,6 +210,7 @@ def test_concurrent_first_requests_load_once(site):
         ("import does_not_exist\n", "ModuleNotFoundError"),
     ],
 )
+@pytest.mark.checklist(162)
 def test_first_load_that_fails(site, text, error):
     """500 and a traceback; once repaired it serves, without a restart."""
     name = f"first-{error.lower()}.wsgi"
@@ -323,6 +331,7 @@ def test_source_encodings(site, source, request):
     assert site.httpd.get(f"/{name}").text == "grüße"
 
 
+@pytest.mark.checklist(157)
 def test_module_attributes(site):
     site.write(
         "module.wsgi",

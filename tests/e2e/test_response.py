@@ -49,6 +49,7 @@ def validator_is_content(server):
 
 @mounts
 @pytest.mark.parametrize("name", BODIES)
+@pytest.mark.checklist(110)
 def test_bodies(server, mount, name):
     if (mount, name) == ("checked", "late-generator"):
         pytest.skip("the validator demands start_response before iteration")
@@ -164,6 +165,7 @@ def test_many_and_long_header_fields(server):
         ("200%20gr%C3%BC%C3%9Fe", 200, "gr\xfc\xdfe"),
     ],
 )
+@pytest.mark.checklist(122)
 def test_status_lines(server, line, status, reason):
     response = server.request(f"/raw/status?line={line}")
     assert response.status == status
@@ -200,6 +202,7 @@ def test_status_header_is_no_status(server):
     assert server.get("/raw/status-header").body == b"mine"
 
 
+@pytest.mark.checklist(116)
 def test_replaced_head(server):
     response = server.request("/checked/replaced")
     assert (response.status, response.reason) == (409, "Replaced")

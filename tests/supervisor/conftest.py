@@ -16,7 +16,8 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 GATEWAY = HERE / "gateway"
-sys.path.insert(0, str(GATEWAY))
+sys.path[:0] = [str(GATEWAY), str(HERE.parent)]
+pytest_plugins = ["checklist.plugin"]
 
 import control  # noqa: E402
 

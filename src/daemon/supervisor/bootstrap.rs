@@ -69,7 +69,10 @@ mod tests {
         let arguments = arguments(&config, Role::Template);
         assert_eq!(arguments[0], b"/usr/bin/python3");
         let flags: Vec<&[u8]> = arguments[1..7].iter().map(Vec::as_slice).collect();
-        assert_eq!(flags, [&b"-B"[..], b"-Xgil=1", b"-O", b"-O", b"-Werror", b"-c"]);
+        assert_eq!(
+            flags,
+            [&b"-B"[..], b"-Xgil=1", b"-O", b"-O", b"-Werror", b"-c"]
+        );
         assert!(arguments[7].ends_with(b"\n_rwsgi.template()\n"));
         assert_eq!(arguments[8], b"/gateways");
     }

@@ -21,7 +21,9 @@ use crate::messages;
 use crate::python::attach;
 use crate::python::exceptions;
 use crate::python::raise::Raised;
-use crate::python::runtime::{self, Changed, Interpreters, Options, Replacement, Runtime, Services};
+use crate::python::runtime::{
+    self, Changed, Interpreters, Options, Replacement, Runtime, Services,
+};
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
 static CHANNEL: OnceLock<Channel> = OnceLock::new();
@@ -281,6 +283,8 @@ pub fn options(config: &GroupConfig) -> Options {
         server_built: config.server_built.clone(),
         mpm_name: config.mpm_name.clone(),
         process_group: Some(config.name.clone()),
+        // The supervisor has put it into the environment.
+        python_eggs: None,
         working_directory: config.home.clone(),
         run_once: config.threads == 1 && config.maximum_requests == 1,
         interpreters: Interpreters {
@@ -299,6 +303,13 @@ pub fn services() -> Services {
             Some(channel) => channel.log(level, line),
             None => eprintln!("{}", String::from_utf8_lossy(line)),
         }),
+        // The supervisor writes these lines; its format has no place for where they were made.
+        log_from: Box::new(|level, _, line| {
+            if let Some(channel) = CHANNEL.get() {
+                channel.log(level, line);
+            }
+        }),
+        logs: Box::new(|level| CHANNEL.get().is_none_or(|channel| channel.logs(level))),
         is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
         replacement: Some(Box::new(Scripts)),
     }
@@ -415,7 +426,7 @@ impl Worker {
         if noted & signals::TERMINATE != 0 && !self.is_draining() {
             let reason = Reason::ShutdownSignal;
             self.channel.tell(&FromWorker::Retire { reason });
-            self.drain();
+            self.leave(reason);
         }
         if noted & signals::GRACEFUL != 0 {
             let reason = match self.config.eviction_timeout {
@@ -427,6 +438,14 @@ impl Worker {
         if noted & signals::CPU_TIME != 0 {
             let reason = Reason::CpuTimeLimit;
             self.channel.tell(&FromWorker::Retire { reason });
+        }
+        for (bit, name, number) in [
+            (signals::HANG_UP, "SIGHUP", libc::SIGHUP),
+            (signals::USER_2, "SIGUSR2", libc::SIGUSR2),
+        ] {
+            if noted & bit != 0 {
+                self.events.signal(name, number);
+            }
         }
     }
 
@@ -446,7 +465,7 @@ impl Worker {
                 Received::Nothing => return true,
                 Received::Closed => {
                     if !self.is_draining() {
-                        self.drain();
+                        self.leave(Reason::SupervisorGone);
                     }
                     return false;
                 }
@@ -468,7 +487,7 @@ impl Worker {
                 if !self.is_draining() {
                     let line = format!("the worker ends: {}", reason.name());
                     self.channel.log(Level::Info, line.as_bytes());
-                    self.drain();
+                    self.leave(reason);
                 }
             }
             ToWorker::StaysOld {
@@ -496,7 +515,7 @@ impl Worker {
             0 => Duration::MAX,
             seconds => Duration::from_secs(seconds.into()),
         };
-        runtime::stop(deadline);
+        runtime::stop(deadline, || self.events.finish());
         exit(0)
     }
 }

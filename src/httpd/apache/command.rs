@@ -57,6 +57,25 @@ impl<'c> Command<'c> {
         found
     }
 
+    /// Whether it stands in `.htaccess`: it is read for a request, by one of many threads.
+    pub fn is_in_htaccess(&self) -> bool {
+        self.check_context(sys::NOT_IN_HTACCESS).is_err()
+    }
+
+    /// The file and the line, for messages.
+    pub fn place(&self) -> String {
+        // SAFETY: httpd gives the directive that it is working on, or null.
+        unsafe {
+            match self.raw.directive.as_ref() {
+                Some(directive) => {
+                    let file = text::bytes(directive.filename);
+                    format!("{}:{}", String::from_utf8_lossy(file), directive.line_num)
+                }
+                None => "the configuration".to_owned(),
+            }
+        }
+    }
+
     /// httpd's message if the directive may not stand here.
     pub fn check_context(&self, forbidden: c_int) -> Result<(), String> {
         // SAFETY: the structure is only read.
@@ -75,10 +94,7 @@ impl<'c> Command<'c> {
 
     /// The arguments, split by httpd's rules of quoting.
     pub fn words(&self, arguments: &'c CStr) -> Words<'c> {
-        Words {
-            pool: self.pool(),
-            rest: arguments,
-        }
+        Words::new(self.pool(), arguments)
     }
 
     /// Compiles a regular expression; `None` if it is malformed.
@@ -124,6 +140,11 @@ impl<'c> Words<'c> {
         // SAFETY: a C string in the pool of the configuration, which outlives 'c.
         self.rest = unsafe { CStr::from_ptr(self.pool.copy(arguments).as_ptr()) };
         true
+    }
+
+    /// The words of `text`, which are put into `pool`.
+    pub fn new(pool: Pool<'c>, text: &'c CStr) -> Self {
+        Words { pool, rest: text }
     }
 
     /// The next word; `None` at the end.

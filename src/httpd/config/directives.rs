@@ -2,13 +2,15 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
+use super::remarks::{Kind, Remark};
 use super::server::Import;
-use super::{Globals, ServerConfig, Settings, expand, values};
+use super::{Globals, ServerConfig, Settings, expand, remarks, values};
 use crate::httpd::apache::command::{Command, Words};
 use crate::httpd::apache::{PoolStr, Server, text};
 use crate::httpd::daemon::Groups;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_parms};
+use crate::messages::Code;
 
 /// Where a directive may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,13 @@ impl<'c> Target<'c> {
         Ok(&mut self.server()?.settings)
     }
 
+    /// The settings of the section or `.htaccess` in which the directive stands.
+    pub fn section(&mut self) -> Result<&mut Settings, String> {
+        let name = self.name();
+        let directory = self.directory.as_deref_mut();
+        directory.ok_or_else(|| format!("{name} cannot be used here"))
+    }
+
     /// The name of a group as it is kept: the commonest form needs no expansion then.
     pub fn group(&self, name: PoolStr) -> PoolStr {
         match expand::parse(name.bytes()) {
@@ -145,6 +154,23 @@ impl<'c> Target<'c> {
         Ok(())
     }
 
+    /// Adds a remark about the configuration, which is said when all of it has been read. Not for
+    /// what stands in `.htaccess`.
+    pub fn remark(&self, remark: Remark) -> Result<(), String> {
+        remarks::add(&mut self.main_globals()?.remarks, remark);
+        Ok(())
+    }
+
+    /// Adds a warning about `subject`, with the place of the directive.
+    pub fn warn(&self, subject: &'static str, code: Code, text: &str) -> Result<(), String> {
+        let line = format!("{code}{text} ({})", self.command.place());
+        self.remark(Remark {
+            subject,
+            kind: Kind::Warning,
+            text: self.command.pool().copy(line.as_bytes()),
+        })
+    }
+
     /// A path, relative to `ServerRoot`.
     pub fn absolute(&self, path: PoolStr) -> PoolStr {
         self.command.absolute(path)
@@ -175,7 +201,11 @@ pub(super) unsafe extern "C" fn take(
                 let directory = directory.cast::<Settings>().as_mut();
                 let argument = CStr::from_ptr(argument);
                 let pool = command.pool();
-                (pool, directive, apply(command, directive, directory, argument))
+                (
+                    pool,
+                    directive,
+                    apply(command, directive, directory, argument),
+                )
             };
             // SAFETY: no reference to the structure is left.
             let result = result.and_then(|()| unsafe {

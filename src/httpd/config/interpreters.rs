@@ -148,9 +148,10 @@ impl Interpreters {
 
     /// Whether a block for an application group says something about the global lock as a whole.
     pub fn scopes_free_threading(&self) -> bool {
-        self.blocks.items().iter().any(|block| {
-            block.application_group.is_some() && block.values.free_threading.is_some()
-        })
+        self.blocks
+            .items()
+            .iter()
+            .any(|block| block.application_group.is_some() && block.values.free_threading.is_some())
     }
 }
 

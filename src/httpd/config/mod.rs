@@ -7,24 +7,33 @@
 pub mod alias;
 pub mod directives;
 pub mod expand;
+pub mod handler_script;
 pub mod interpreters;
 pub mod mapping;
+pub mod proxies;
+pub mod remarks;
+pub mod removed;
+pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;
 pub mod values;
 
 pub use alias::Alias;
+pub use handler_script::HandlerScript;
 pub use server::{Globals, ServerConfig};
 pub use settings::Settings;
 
-use crate::httpd::apache::Request;
+use crate::httpd::apache::{PoolStr, Request};
 
-/// What is configured for one request: the alias that matched, then the directory, then the server.
+/// What is configured for one request: the handler script or the alias that matched, then the
+/// directory, then the server.
 #[derive(Clone, Copy)]
 pub struct Effective<'r> {
     /// The alias that mapped the request, if one did.
     pub alias: Option<&'r Alias>,
+    /// The handler script that answers it, if one does. The options of the alias do not count then.
+    pub handler: Option<&'r HandlerScript>,
     directory: &'r Settings,
     /// The virtual host's configuration.
     pub server: &'r ServerConfig,
@@ -45,15 +54,56 @@ impl<'r> Effective<'r> {
         };
         Some(Effective {
             alias,
+            handler: None,
             directory: directory.unwrap_or(&Settings::UNSET),
             server: ServerConfig::of(request.server())?,
         })
+    }
+
+    /// The same, with the script that is registered for the handler `name`, if there is one.
+    #[inline]
+    pub fn with_handler_script(mut self, name: &[u8]) -> Option<Self> {
+        let find = |settings: &'r Settings| {
+            let scripts = settings.handler_scripts.as_ref()?;
+            handler_script::find(scripts, name)
+        };
+        self.handler = Some(find(self.directory).or_else(|| find(&self.server.settings))?);
+        self.alias = None;
+        Some(self)
     }
 
     /// A setting: the directory's, else the server's.
     #[inline(always)]
     pub fn get<T>(&self, field: impl Fn(&'r Settings) -> Option<T>) -> Option<T> {
         field(self.directory).or_else(|| field(&self.server.settings))
+    }
+
+    /// The process group, not expanded.
+    #[inline]
+    pub fn process_group(&self) -> Option<&'r PoolStr> {
+        self.alias
+            .and_then(|alias| alias.process_group.as_ref())
+            .or_else(|| self.handler?.process_group.as_ref())
+            .or_else(|| self.get(|s| s.process_group.as_ref()))
+    }
+
+    /// The application group, not expanded.
+    #[inline]
+    pub fn application_group(&self) -> Option<&'r PoolStr> {
+        self.alias
+            .and_then(|alias| alias.application_group.as_ref())
+            .or_else(|| self.handler?.application_group.as_ref())
+            .or_else(|| self.get(|s| s.application_group.as_ref()))
+    }
+
+    /// Whether the application sees the `Authorization` header.
+    #[inline]
+    pub fn pass_authorization(&self) -> bool {
+        self.alias
+            .and_then(|alias| alias.pass_authorization)
+            .or_else(|| self.handler?.pass_authorization)
+            .or_else(|| self.get(|s| s.pass_authorization))
+            .unwrap_or(false)
     }
 
     /// Values that hold for the whole server.

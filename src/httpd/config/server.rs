@@ -3,7 +3,9 @@
 use core::ffi::c_void;
 
 use super::interpreters::Interpreters;
-use super::{Alias, Settings};
+use super::remarks::Remark;
+use super::scripts::SideScripts;
+use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
 use crate::httpd::daemon::Groups;
@@ -53,8 +55,14 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// `WSGIPythonEggs`.
+    pub python_eggs: Option<PoolStr>,
+    /// What is to be said of this configuration.
+    pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
     pub imports: Array<Import>,
+    /// Scripts that are asked about requests.
+    pub side_scripts: SideScripts,
     /// The process groups; null as long as there is nothing to say of them.
     groups: *mut Groups,
 }
@@ -143,7 +151,10 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        python_eggs: None,
+        remarks: Array::new(pool),
         imports: Array::new(pool),
+        side_scripts: SideScripts::default(),
         groups: core::ptr::null_mut(),
     });
     let config = pool.place(ServerConfig {
@@ -173,7 +184,7 @@ pub unsafe extern "C" fn merge(
         )
     };
     let merged = pool.place(ServerConfig {
-        settings: child.settings.over(&parent.settings),
+        settings: settings::merged(&child.settings, &parent.settings, pool),
         aliases: child.aliases.followed_by(&parent.aliases, pool),
         names_main_group: child.names_main_group || parent.names_main_group,
         globals: parent.globals,

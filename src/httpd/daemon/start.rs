@@ -203,8 +203,11 @@ pub fn warn_undeclared(main: Server<'_>) {
             continue;
         };
         let aliases = config.aliases.items().iter();
+        let handlers = config.settings.handler_scripts.iter();
+        let handlers = handlers.flat_map(|scripts| scripts.items());
         let names = aliases
             .filter_map(|alias| alias.process_group.as_ref())
+            .chain(handlers.filter_map(|handler| handler.process_group.as_ref()))
             .chain(&config.settings.process_group);
         for name in names.map(PoolStr::bytes) {
             let literal = !name.is_empty() && expand::parse(name) == expand::Form::Literal;
@@ -300,7 +303,9 @@ impl Shared {
         let mut rules = self.interpreters.rules(group.name(), self.single);
         if own.threads == 0 {
             // A service script is its process's own master.
-            rules.iter_mut().for_each(|rule| rule.restrict_signal = None);
+            rules
+                .iter_mut()
+                .for_each(|rule| rule.restrict_signal = None);
         }
         let free_threading = self.interpreters.free_threading(group.name());
         GroupConfig {

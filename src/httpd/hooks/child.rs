@@ -5,11 +5,12 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use crate::exchange::abi::{
-    HashSeed, HostTable, Import, InterpreterOptions, Opt, RuntimeOptions, Slice, Text, VERSION,
+    HashSeed, HostTable, Import, InterpreterOptions, Opt, RuntimeOptions, Slice, Source, Text,
+    VERSION,
 };
 use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
@@ -40,6 +41,8 @@ static HOST: HostTable = HostTable {
     version: VERSION,
     size: size_of::<HostTable>() as u32,
     log: host_log,
+    log_from: host_log_from,
+    logs: host_logs,
     is_ending,
 };
 
@@ -173,6 +176,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
         imports: Slice::new(&imports),
         python_path: Slice::new(&python_path),
+        python_eggs: Opt::new(globals.python_eggs.as_ref().map(PoolStr::bytes)),
         warnings: Slice::new(&warnings),
         optimize: globals
             .optimize
@@ -229,6 +233,21 @@ unsafe extern "C" fn host_log(level: u8, line: Text<'_>) {
         // SAFETY: null, which is the main log, or the server that `child_init` was given.
         unsafe { sys::log::server(server, level_of(level), line.bytes()) }
     });
+}
+
+/// The same for a message that says where it was made.
+unsafe extern "C" fn host_log_from(level: u8, source: *const Source<'_>, line: Text<'_>) {
+    let server = MAIN.load(Ordering::Acquire);
+    guard(Place::Server(server), (), || {
+        // SAFETY: as in `host_log`; the gateway passes a valid source.
+        unsafe { sys::log::server_from(server, level_of(level), Some(*source), line.bytes()) }
+    });
+}
+
+/// Whether a line of this level is logged outside of requests.
+unsafe extern "C" fn host_logs(level: u8) -> c_int {
+    // SAFETY: as in `host_log`.
+    c_int::from(unsafe { sys::log::server_logs(MAIN.load(Ordering::Acquire), level_of(level)) })
 }
 
 /// Whether the MPM of this process has begun to stop.

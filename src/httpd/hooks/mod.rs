@@ -1,47 +1,21 @@
-//! What httpd calls: the module record and the hooks.
+//! What httpd calls: the hooks, and how it finds the module.
 
+pub mod auth;
 pub mod child;
+pub mod consult;
+pub mod dispatch;
 pub mod handler;
+pub mod identity;
 pub mod start;
 pub mod translate;
 
-use core::ffi::{CStr, c_char, c_int, c_ulong};
+pub use identity::module_index;
 
-use crate::httpd::config::{server, settings, table};
+use core::ffi::{CStr, c_char, c_int};
+
 use crate::httpd::daemon::generation;
 use crate::httpd::sys::boundary::{Place, guard};
-use crate::httpd::sys::{self, apr_pool_t, module, server_rec};
-
-/// The module record, which `LoadModule rwsgi_module` looks up by this name.
-///
-/// httpd writes its index, its place in the list and its handle into it; it is only accessed
-/// through raw pointers.
-#[unsafe(no_mangle)]
-pub static mut rwsgi_module: module = module {
-    version: sys::MODULE_MAGIC_NUMBER_MAJOR,
-    minor_version: sys::MODULE_MAGIC_NUMBER_MINOR,
-    module_index: -1,
-    name: c"mod_rwsgi.c".as_ptr(),
-    dynamic_load_handle: core::ptr::null_mut(),
-    next: core::ptr::null_mut(),
-    magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
-    rewrite_args: None,
-    create_dir_config: Some(settings::create),
-    merge_dir_config: Some(settings::merge),
-    create_server_config: Some(server::create),
-    merge_server_config: Some(server::merge),
-    cmds: table::COMMANDS.as_ptr(),
-    register_hooks: Some(register),
-    flags: 0,
-};
-
-/// The module's number in configuration vectors and log levels.
-#[inline(always)]
-pub fn module_index() -> c_int {
-    // SAFETY: httpd sets it when it loads the module, before it calls anything else, and never
-    // while requests run.
-    unsafe { (&raw const rwsgi_module.module_index).read() }
-}
+use crate::httpd::sys::{self, apr_pool_t, server_rec};
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
 struct Names<const N: usize>([*const c_char; N]);
@@ -69,6 +43,16 @@ static AFTER_TRANSLATE: Names<3> = {
     Names([userdir, vhost, core::ptr::null()])
 };
 
+// The access script may ask for TLS variables, for which mod_ssl may have to renegotiate.
+static BEFORE_ACCESS: Names<2> = {
+    let [ssl] = names([c"mod_ssl.c"]);
+    Names([ssl, core::ptr::null()])
+};
+static AFTER_ACCESS: Names<2> = {
+    let [host] = names([c"mod_authz_host.c"]);
+    Names([host, core::ptr::null()])
+};
+
 /// httpd's `monitor`: called in the parent every ten seconds or so.
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
@@ -77,7 +61,8 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
     })
 }
 
-unsafe extern "C" fn register(_: *mut apr_pool_t) {
+/// Registers the hooks with httpd.
+fn register_hooks(pool: *mut apr_pool_t) {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
         let none = core::ptr::null();
@@ -94,5 +79,30 @@ unsafe extern "C" fn register(_: *mut apr_pool_t) {
             sys::APR_HOOK_MIDDLE,
         );
         sys::ap_hook_handler(Some(handler::handler), none, none, sys::APR_HOOK_MIDDLE);
+        auth::register_providers(pool);
+    }
+}
+
+/// Registers the hook of access scripts; to be called once for a configuration that has scripts for
+/// access, users or groups, while httpd reads it (httpd sorts its hooks once more after that).
+///
+/// These scripts see the URL, so they must be asked for every one: also for a subrequest or an
+/// internal redirect within the same section, where httpd would otherwise rely on what it decided
+/// for the first URL. A hook that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`,
+/// says so, for the whole server. Hence none is registered where there are no such scripts.
+pub fn check_every_url() {
+    // SAFETY: a function of the type that httpd asks for; the names live for ever. httpd reads its
+    // configuration in one thread, which is the only one that uses the name of the module whose hooks
+    // are being registered: hooks are sorted by it.
+    unsafe {
+        let loading = (&raw const sys::apr_hook_debug_current).read();
+        (&raw mut sys::apr_hook_debug_current).write(c"mod_rwsgi.c".as_ptr());
+        sys::ap_hook_access_checker(
+            Some(auth::access_checker),
+            BEFORE_ACCESS.0.as_ptr(),
+            AFTER_ACCESS.0.as_ptr(),
+            sys::APR_HOOK_MIDDLE,
+        );
+        (&raw mut sys::apr_hook_debug_current).write(loading);
     }
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::exchange::Level;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
-use crate::httpd::config::ServerConfig;
+use crate::httpd::config::{ServerConfig, remarks};
 use crate::httpd::daemon::{Groups, start};
 use crate::httpd::gateway::record::Minor;
 use crate::httpd::gateway::{Choice, choose, load};
+use crate::httpd::hooks::identity;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 use crate::messages::{
@@ -37,8 +38,11 @@ pub unsafe extern "C" fn check_config(
             if mpm::is_rehearsal() && !mpm::is_config_test() {
                 return sys::OK;
             }
-            match resolve(pool, server) {
+            match identity::check().and_then(|()| resolve(pool, server)) {
                 Ok(()) => {
+                    if let Some(config) = ServerConfig::of(server) {
+                        remarks::say(&config.globals().remarks, server);
+                    }
                     start::warn_undeclared(server);
                     warn_interpreters(server);
                     sys::OK
@@ -64,8 +68,11 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    // What is to be loaded in httpd's own processes needs Python there, whatever may be asked for.
-    if globals.restrict_embedded == Some(true) && globals.imports.items().is_empty() {
+    // What is to be loaded or asked in httpd's own processes needs Python there, whatever may be asked for.
+    if globals.restrict_embedded == Some(true)
+        && globals.imports.items().is_empty()
+        && !globals.side_scripts.in_use
+    {
         return Ok(());
     }
     let module = load::module_file()
@@ -109,13 +116,23 @@ fn warn_interpreters(main: Server<'_>) {
     }
     let embedded = globals.gateway.map(|choice| {
         let processes = "httpd's own processes".to_owned();
-        (&b""[..], processes, choice.version.text(), choice.free_threaded)
+        (
+            &b""[..],
+            processes,
+            choice.version.text(),
+            choice.free_threaded,
+        )
     });
     let groups = globals.groups().map_or(&[][..], Groups::all);
     let groups = groups.iter().filter_map(|group| {
         let plan = group.plan.as_ref()?;
         let processes = format!("the process group '{}'", group.label());
-        Some((group.name(), processes, plan.version.clone(), plan.free_threaded))
+        Some((
+            group.name(),
+            processes,
+            plan.version.clone(),
+            plan.free_threaded,
+        ))
     });
     for (name, processes, version, free_threaded) in embedded.into_iter().chain(groups) {
         let knows_own_gil = Minor::parse(&version).is_none_or(|minor| minor >= Minor(3, 12));
