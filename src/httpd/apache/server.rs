@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{Pool, text};
-use crate::exchange::Level;
+use crate::exchange::{Level, Source};
 use crate::httpd::sys::{self, server_rec};
 
 /// The main server or a virtual host.
@@ -139,5 +139,17 @@ impl<'s> Server<'s> {
     pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live server.
         unsafe { sys::log::server(self.as_ptr(), level, line) }
+    }
+
+    /// The same for a message that says where it was made.
+    pub fn log_from(self, level: Level, source: Source<'_>, line: &[u8]) {
+        // SAFETY: a live server.
+        unsafe { sys::log::server_from(self.as_ptr(), level, Some(source), line) }
+    }
+
+    /// Whether lines of this level are logged. Any thread.
+    pub fn logs(self, level: Level) -> bool {
+        // SAFETY: a live server.
+        unsafe { sys::log::server_logs(self.as_ptr(), level) }
     }
 }

@@ -3,7 +3,10 @@
 use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
-use crate::httpd::apache::{Array, Pool, PoolStr};
+use super::scripts::SideScript;
+use crate::exchange::subnet::Subnet;
+use crate::exchange::trusted_proxies::Header;
+use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -63,6 +66,18 @@ settings! {
     error_override: bool,
     /// `WSGIEnableSendfile`.
     enable_sendfile: bool,
+    /// `WSGITrustedProxyHeaders`, in order; an empty list trusts none.
+    trusted_headers: Array<Header>,
+    /// `WSGITrustedProxies`.
+    trusted_proxies: Array<Subnet>,
+    /// `WSGILocalRedirect`.
+    local_redirect: bool,
+    /// `WSGIAccessScript`.
+    access_script: PoolRef<SideScript>,
+    /// `WSGIAuthUserScript`.
+    auth_user_script: PoolRef<SideScript>,
+    /// `WSGIAuthGroupScript`.
+    auth_group_script: PoolRef<SideScript>,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
     /// `WSGIPassApacheRequest`.

@@ -2,7 +2,7 @@
 
 use super::directives::{Arguments, Context, Directive, Target, take};
 use super::remarks::{Kind, Remark};
-use super::{handler_script, mapping, removed, values};
+use super::{handler_script, interpreters, mapping, proxies, removed, scripts, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -36,6 +36,25 @@ macro_rules! global {
     ($field:ident) => {
         Arguments::One(|target, word| {
             target.server()?.globals_mut().$field = Some(word);
+            Ok(())
+        })
+    };
+}
+
+/// The same for what may also stand in `<WSGIInterpreterOptions>`.
+macro_rules! scoped {
+    ($field:ident, $parse:expr) => {
+        Arguments::One(|target, word| {
+            let value = target.accept($parse(word.bytes()))?;
+            let globals = target.server()?.globals_mut();
+            globals.interpreters.values_mut().$field = Some(value);
+            Ok(())
+        })
+    };
+    ($field:ident) => {
+        Arguments::One(|target, word| {
+            let globals = target.server()?.globals_mut();
+            globals.interpreters.values_mut().$field = Some(word);
             Ok(())
         })
     };
@@ -106,6 +125,30 @@ directives! {
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);
+    c"WSGILocalRedirect" FileInfo
+        c"On or Off: whether status 200 with a Location that is a path is answered with that path"
+        => setting!(local_redirect, values::on_off);
+    c"WSGITrustedProxyHeaders" FileInfo
+        c"the headers by which trusted proxies describe the client's request"
+        => Arguments::Raw(proxies::trusted_proxy_headers);
+    c"WSGITrustedProxies" FileInfo
+        c"addresses and subnets of the proxies whose headers are trusted; without it, any peer's are"
+        => Arguments::Raw(proxies::trusted_proxies);
+    c"WSGIAccessScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script whose allow_access() may refuse requests"
+        => Arguments::Raw(scripts::access_script);
+    c"WSGIAuthUserScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the users of the provider 'wsgi'"
+        => Arguments::Raw(scripts::auth_user_script);
+    c"WSGIAuthGroupScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the groups of 'Require wsgi-group'"
+        => Arguments::Raw(scripts::auth_group_script);
+    c"WSGIGroupAuthoritative" AuthConfig
+        c"On or Off; it has no effect"
+        => Arguments::One(scripts::group_authoritative);
+    c"WSGIHtaccessScripts" Global
+        c"On or Off: whether .htaccess files may name access, user and group scripts"
+        => Arguments::One(scripts::htaccess_scripts);
     c"WSGIDaemonProcess" Server
         c"NAME [option=value ...]: declares a process group"
         => Arguments::Raw(daemon::directives::daemon_process);
@@ -129,7 +172,7 @@ directives! {
         => global!(python_home);
     c"WSGIPythonPath" Global
         c"directories to search for modules, separated by colons"
-        => global!(python_path);
+        => scoped!(python_path);
     c"WSGIPythonEggs" Global
         c"the directory in which packages keep files that they extract"
         => global!(python_eggs);
@@ -150,13 +193,32 @@ directives! {
         => global!(dont_write_bytecode, values::on_off);
     c"WSGIRestrictStdin" Global
         c"On or Off: whether sys.stdin is out of bounds"
-        => global!(restrict_stdin, values::on_off);
+        => scoped!(restrict_stdin, values::on_off);
     c"WSGIRestrictStdout" Global
         c"On or Off: whether sys.stdout is out of bounds"
-        => global!(restrict_stdout, values::on_off);
+        => scoped!(restrict_stdout, values::on_off);
     c"WSGIRestrictSignal" Global
         c"On or Off: whether applications may not register signal handlers"
-        => global!(restrict_signal, values::on_off);
+        => scoped!(restrict_signal, values::on_off);
+    c"<WSGIInterpreterOptions" Global
+        c"[process-group=NAME] [application-group=NAME]: what stands within is for the interpreters selected"
+        => Arguments::Section(interpreters::open, interpreters::close);
+    c"WSGIPerInterpreterGIL" Global
+        c"On or Off: whether each sub-interpreter has a global lock of its own (Python 3.12)"
+        => scoped!(per_interpreter_gil, values::on_off);
+    c"WSGIFreeThreading" Global
+        c"On or Off: whether a Python built for that runs without the global lock"
+        => scoped!(free_threading, values::on_off);
+    c"WSGISwitchInterval" Global
+        c"SECONDS: after which time a thread is asked to give up the global lock"
+        => scoped!(switch_interval, values::switch_interval);
+    c"WSGIDestroyInterpreter" Global
+        c"On or Off: whether exit handlers run when a process ends"
+        => Arguments::One(|target, word| {
+            let value = target.accept(values::on_off(word.bytes()))?;
+            target.server()?.globals_mut().interpreters.destroy = Some(value);
+            Ok(())
+        });
     c"WSGICaseSensitivity" Global
         c"On or Off: whether the file system tells upper from lower case"
         => global!(case_sensitivity, values::on_off);
@@ -217,7 +279,7 @@ pub static COMMANDS: CommandTable = CommandTable({
         };
         let (func, args_how) = match directive.arguments {
             Arguments::One(_) => (cmd_func { take1: Some(take) }, sys::TAKE1),
-            Arguments::Raw(_) => (
+            Arguments::Raw(_) | Arguments::Section(..) => (
                 cmd_func {
                     raw_args: Some(take),
                 },
@@ -245,7 +307,8 @@ mod tests {
     fn every_directive_is_documented() {
         let docs = include_str!("../../../docs/directives.md");
         for directive in &DIRECTIVES {
-            let name = directive.name.to_str().unwrap();
+            // A section's name has its bracket.
+            let name = directive.name.to_str().unwrap().trim_start_matches('<');
             let heading = format!("### {name}\n");
             let start = docs.find(&heading);
             let section = &docs[start.unwrap_or_else(|| panic!("{name} is not documented"))..];
