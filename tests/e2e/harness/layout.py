@@ -90,6 +90,9 @@ class Layout:
         """The configuration on this machine."""
         text = re.sub(r"^LoadModule (\w+)_module .*$", self._load, self.text, flags=re.M)
         assert text.count("mod_rwsgi.so") + bool(paths.PEER) == 1
+        if paths.PEER:
+            # Directives that the mod_wsgi of today does not know any more.
+            text = re.sub(r"(?=WSGILazyInitialization|WSGIReloadMechanism)", "# ", text)
         text = self._placed(text, server)
         text = re.sub(r"(?<=[*:\w]):80\b", f":{server.port}", text)
         text = text.replace("*:", "127.0.0.1:")
