@@ -14,7 +14,7 @@ pub fn trusted_proxy_headers(target: &mut Target<'_>, mut words: Words<'_>) -> R
     let mut list = *headers.get_or_insert_with(|| Array::new(pool));
     while let Some(word) = words.next_word() {
         // A name that means nothing has no effect, as in mod_wsgi.
-        if let Some(header) = Header::configured(word.bytes()) {
+        if let Some(header) = Header::named(word.bytes()) {
             list.push(header);
         }
     }
