@@ -36,6 +36,9 @@ def request(
     server_pid=4711,
     request_id=b"the-request-id",
     version=VERSION,
+    log_level=8,
+    connects=1,
+    restarts=0,
 ):
     """A whole REQUEST frame."""
     script = str(script).encode()
@@ -51,7 +54,9 @@ def request(
         return struct.pack("<I", ABSENT if text is None else len(text))
 
     payload = struct.pack(
-        "<qqqIHBB", request_time_us, accept_time_us, mtime_us, server_pid, 40000, bits, 0
+        "<qqqIHBBBHH",
+        *(request_time_us, accept_time_us, mtime_us),
+        *(server_pid, 40000, bits, 0, log_level, connects, restarts),
     )
     payload += struct.pack("<HH", len(headers), len(variables))
     payload += b"".join(map(length, texts)) + struct.pack("<I", len(body))

@@ -202,6 +202,8 @@ pub fn with_head<'r, T>(
         },
         request_time_us: request.time(),
         accept_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         daemon_time_us: 0,
         server_pid: mpm::child_pid(),
         request_id: Opt::new(request.log_id()),
@@ -255,7 +257,7 @@ fn add_redirect<'r>(
 
 /// `SERVER_NAME`: the Host header may be in it, so what HTML would misread is escaped.
 #[inline]
-fn server_name(request: Request<'_>) -> &[u8] {
+pub fn server_name(request: Request<'_>) -> &[u8] {
     let name = request.server_name();
     if name.iter().any(|c| matches!(c, b'<' | b'>' | b'&' | b'"')) {
         request.escape_html(name)
@@ -276,7 +278,7 @@ fn script_filename(request: Request<'_>) -> &[u8] {
 
 /// `REQUEST_URI`: as sent, or as `CGIVar` has it.
 #[inline]
-fn request_uri(request: Request<'_>) -> &[u8] {
+pub fn request_uri(request: Request<'_>) -> &[u8] {
     if request.uses_current_uri() {
         request.uri()
     } else {

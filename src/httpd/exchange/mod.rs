@@ -18,7 +18,7 @@ use self::body::BodyState;
 use self::response::{Replacement, StoredHead};
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
 use crate::httpd::apache::{Brigade, Request, Server};
 
 /// What is configured for a response.
@@ -125,6 +125,22 @@ impl Exchange for HttpdExchange<'_> {
             self.server.log(level, line);
         } else {
             self.request.log(level, line);
+        }
+    }
+
+    fn log_from(&self, level: Level, foreign: bool, source: Source<'_>, line: &[u8]) {
+        if foreign {
+            self.server.log_from(level, source, line);
+        } else {
+            self.request.log_from(level, source, line);
+        }
+    }
+
+    fn logs(&self, level: Level, foreign: bool) -> bool {
+        if foreign {
+            self.server.logs(level)
+        } else {
+            self.request.logs(level)
         }
     }
 

@@ -179,6 +179,7 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
                 head,
                 target,
                 ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
+                log_level: request.log_level(),
             };
             client::forward(pools, &exchange, &call)
         }

@@ -25,7 +25,7 @@ use crate::python::runtime::{self, Options, Services};
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn start_python() {
+pub(crate) fn start_python() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let options = Options {
@@ -51,8 +51,10 @@ fn start_python() {
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
             process_group: None,
+            python_eggs: None,
             working_directory: None,
             run_once: false,
+            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -62,6 +64,8 @@ fn start_python() {
         };
         let services = Services {
             log: Box::new(log),
+            log_from: Box::new(move |level, _, line| log(level, line)),
+            logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
         };
@@ -138,6 +142,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
