@@ -295,6 +295,7 @@ impl Template {
             &keys.wsgi_input,
             &keys.wsgi_errors,
             &keys.mod_wsgi_thread_id,
+            &keys.mod_wsgi_request_id,
             &keys.mod_wsgi_request_start,
             &keys.mod_wsgi_application_start,
         ] {
@@ -369,13 +370,17 @@ impl Template {
                 put(key, &float(py, time_us as f64 / 1e6)?)?;
             }
         }
-        for (key, value) in [
-            (&keys.mod_wsgi_request_id, head.request_id),
-            (&keys.mod_wsgi_connection_id, head.connection_id),
-        ] {
-            if let Some(value) = value.bytes() {
-                put(key, &latin1(py, value)?)?;
-            }
+        match head.request_id.bytes() {
+            Some(value) => put(&keys.mod_wsgi_request_id, &latin1(py, value)?)?,
+            // SAFETY: our exact dict with this key, which no application has seen yet.
+            None => unsafe {
+                if ffi::PyDict_DelItem(environ.as_ptr(), keys.mod_wsgi_request_id.as_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            },
+        }
+        if let Some(value) = head.connection_id.bytes() {
+            put(&keys.mod_wsgi_connection_id, &latin1(py, value)?)?;
         }
         for (index, value) in &headers.known[..headers.count] {
             put_text(&keys.headers[*index as usize], *value)?;

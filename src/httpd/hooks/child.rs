@@ -8,7 +8,7 @@ use crate::exchange::abi::{
     HashSeed, HostTable, Import, Opt, RuntimeOptions, Slice, Text, VERSION,
 };
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::apache::{Pool, Server, log_id, mpm};
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
@@ -58,6 +58,7 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         let (pool, server) = unsafe { (Pool::new(pchild), Server::new(server)) };
         MAIN.store(server.as_ptr(), Ordering::Release);
         mpm::note_child();
+        log_id::note_child();
         let Some(config) = ServerConfig::of(server) else {
             return;
         };
