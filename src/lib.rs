@@ -17,6 +17,8 @@
 //! * `httpd`: everything that knows httpd (`sys`, `apache`, `config`, `hooks`).
 //! * `python`: the embedded runtime: interpreters, thread states, objects, scripts, logging.
 //! * [`daemon`]: daemon mode: the wire between httpd and a worker, the supervisor.
+//! * [`metrics`]: timings and counts, telemetry.
+//! * `consult`: functions of scripts that the server asks about a request (access, users, groups).
 //! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
 //!
 //! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`
@@ -25,6 +27,7 @@
 pub mod daemon;
 pub mod exchange;
 pub mod messages;
+pub mod metrics;
 
 /// The version of this product.
 pub const VERSION: [u32; 3] = [0, 1, 0];
@@ -36,6 +39,8 @@ pub const MOD_WSGI_VERSION: [u32; 3] = [6, 1, 1];
 #[cfg(feature = "httpd")]
 pub mod httpd;
 
+#[cfg(feature = "python")]
+pub mod consult;
 #[cfg(feature = "python")]
 pub mod gateway;
 #[cfg(feature = "python")]

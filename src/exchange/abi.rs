@@ -160,6 +160,16 @@ impl<T: core::fmt::Debug> core::fmt::Debug for Slice<'_, T> {
     }
 }
 
+/// Where in a program a message of the log was made.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Source<'a> {
+    /// The file.
+    pub file: Text<'a>,
+    /// The line.
+    pub line: u32,
+}
+
 /// A name and its value.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -206,6 +216,11 @@ pub struct ExchangeTable {
     pub log: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, line: Text<'_>),
     /// [`client_gone`](super::Exchange::client_gone), not 0 if so.
     pub client_gone: unsafe extern "C" fn(*mut c_void) -> i32,
+    /// [`log_from`](super::Exchange::log_from).
+    pub log_from:
+        unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, *const Source<'_>, Text<'_>),
+    /// [`logs`](super::Exchange::logs), not 0 if so.
+    pub logs: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8) -> i32,
 }
 
 /// What the gateway may call at any time, from any thread.
@@ -218,6 +233,10 @@ pub struct HostTable {
     pub size: u32,
     /// Logs one line outside of a request. `level` is a [`Level`](super::Level).
     pub log: unsafe extern "C" fn(level: u8, line: Text<'_>),
+    /// The same for a message that says where it was made.
+    pub log_from: unsafe extern "C" fn(level: u8, *const Source<'_>, line: Text<'_>),
+    /// Not 0 if lines of this level are logged outside of requests.
+    pub logs: unsafe extern "C" fn(level: u8) -> i32,
     /// Not 0 if the process is about to end: what a thread leaves behind then need not be tidied.
     pub is_ending: unsafe extern "C" fn() -> i32,
 }
@@ -233,6 +252,8 @@ pub struct Request<'a> {
     pub context: *mut c_void,
     /// The exchange.
     pub table: &'a ExchangeTable,
+    /// [`native`](super::Exchange::native); null where the application must not have it.
+    pub native: *mut c_void,
 }
 
 /// How the gateway's `handle` ended: [`DONE`], [`CUT`] or an HTTP status.
@@ -279,6 +300,8 @@ pub struct RuntimeOptions<'a> {
     pub imports: Slice<'a, Import<'a>>,
     /// Directories for `site.addsitedir`, moved to the front of `sys.path`.
     pub python_path: Slice<'a, Text<'a>>,
+    /// `PYTHON_EGG_CACHE` in `os.environ`, if configured.
+    pub python_eggs: Opt<'a>,
     /// As `-W`, in order.
     pub warnings: Slice<'a, Text<'a>>,
     /// As many `-O`; negative: not configured.
@@ -317,6 +340,114 @@ pub struct RuntimeOptions<'a> {
     pub server_built: Text<'a>,
     /// `apache.mpm_name`.
     pub mpm_name: Text<'a>,
+    /// What concerns interpreters.
+    pub interpreters: InterpreterOptions<'a>,
+}
+
+/// What is configured for the interpreters of a process.
+#[repr(C)]
+pub struct InterpreterOptions<'a> {
+    /// The rules in order, each in the text form of [`Rule`](super::interpreters::Rule).
+    pub rules: Slice<'a, Text<'a>>,
+    /// Run without the global lock, where the build can.
+    pub free_threading: bool,
+    /// Exit handlers run when the process ends.
+    pub destroy: bool,
+}
+
+/// What a function of a script may return; bits of [`Question::accepts`].
+pub mod accepts {
+    /// `None`.
+    pub const NONE: u32 = 1;
+    /// `True` or `False`.
+    pub const BOOL: u32 = 2;
+    /// A str, handed over as UTF-8.
+    pub const UTF8: u32 = 4;
+    /// A str, handed over as latin-1.
+    pub const LATIN1: u32 = 8;
+    /// A bytes object.
+    pub const BYTES: u32 = 16;
+    /// An iterable of str (latin-1) and bytes.
+    pub const NAMES: u32 = 32;
+    /// Text may be empty.
+    pub const EMPTY: u32 = 64;
+}
+
+/// Kinds of answers.
+pub mod answer {
+    /// `None`.
+    pub const NONE: u8 = 0;
+    /// `False`.
+    pub const FALSE: u8 = 1;
+    /// `True`.
+    pub const TRUE: u8 = 2;
+    /// Text, without NUL.
+    pub const TEXT: u8 = 3;
+    /// One of several names, without NUL; there may be none.
+    pub const NAME: u8 = 4;
+    /// The script has no such function, which is not required.
+    pub const MISSING: u8 = 5;
+}
+
+/// A function to be called as `function(environ, *arguments)`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Question<'a> {
+    /// Its name.
+    pub function: Text<'a>,
+    /// What it gets behind the environ, as str of latin-1.
+    pub arguments: Slice<'a, Text<'a>>,
+    /// What it may return: bits of [`accepts`].
+    pub accepts: u32,
+    /// Whether it is an error that the script does not have it.
+    pub required: bool,
+}
+
+/// What the gateway calls during a consultation, each function with the context of the
+/// [`Consultation`] first. Only `log` with `foreign` may be called by another thread than the one
+/// that called `consult`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct ConsultTable {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `size_of::<ConsultTable>()`.
+    pub size: u32,
+    /// [`log`](super::Exchange::log); `level` is a [`Level`](super::Level).
+    pub log: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, line: Text<'_>),
+    /// Not 0 if TLS protects the connection.
+    pub is_https: unsafe extern "C" fn(*mut c_void) -> i32,
+    /// A variable of the TLS module, by a name without NUL; absent if there is none. Lives until
+    /// `consult` returns.
+    pub tls_variable: unsafe extern "C" fn(*mut c_void, name: Text<'_>) -> Opt<'static>,
+    /// Takes an answer to the question with that index: a kind of [`answer`], and its text. Called
+    /// in the order of the questions, and only when all have been answered.
+    pub answer: unsafe extern "C" fn(*mut c_void, question: u32, kind: u8, text: Text<'_>),
+}
+
+/// Questions of the server about a request, for functions of one script, outside of the
+/// request's own handling: who may have access, which group shall serve it. Everything is borrowed for
+/// the duration of [`GatewayTable::consult`].
+#[repr(C)]
+pub struct Consultation<'a> {
+    /// The application group whose interpreter runs the script.
+    pub application_group: Text<'a>,
+    /// The script. Without a `resource` its `reload_required` is not asked.
+    pub target: Target<'a>,
+    /// The functions, which are called in order, with the same environ, until one fails.
+    pub questions: Slice<'a, Question<'a>>,
+    /// Header fields of the request for the environ, by the rules of
+    /// [`header_names`](super::header_names); credentials never pass.
+    pub headers: Slice<'a, Pair<'a>>,
+    /// All else that the environ says of the request. `DOCUMENT_ROOT` and `SCRIPT_FILENAME` are
+    /// bytes of the file system.
+    pub variables: Slice<'a, Pair<'a>>,
+    /// Whether the environ has `mod_ssl.is_https` and `mod_ssl.var_lookup`.
+    pub offers_tls: bool,
+    /// First argument of every function of `table`.
+    pub context: *mut c_void,
+    /// What the gateway may call.
+    pub table: &'a ConsultTable,
 }
 
 /// A gateway.
@@ -336,6 +467,9 @@ pub struct GatewayTable {
         unsafe extern "C" fn(host: *const HostTable, options: *const RuntimeOptions<'_>) -> i32,
     /// Serves one request on the calling thread; see [`outcome`].
     pub handle: unsafe extern "C" fn(request: *const Request<'_>) -> i32,
+    /// Asks functions of a script about a request, on the calling thread, which serves that request.
+    /// 0 if all have answered; -1 if not, and why has been logged.
+    pub consult: unsafe extern "C" fn(consultation: *const Consultation<'_>) -> i32,
     /// Runs Python's exit handlers, at most for `deadline_ms` milliseconds; then no thread can
     /// enter Python any more. Called by the thread that called `start`, when no request runs, or
     /// from a signal handler.
@@ -346,5 +480,7 @@ pub struct GatewayTable {
 unsafe impl Sync for GatewayTable {}
 // SAFETY: as above.
 unsafe impl Sync for ExchangeTable {}
+// SAFETY: as above.
+unsafe impl Sync for ConsultTable {}
 // SAFETY: as above.
 unsafe impl Sync for HostTable {}

@@ -13,6 +13,7 @@ use pyo3::ffi;
 
 use super::interpreter::Interpreter;
 use crate::exchange::MayBlock;
+use crate::metrics::observation;
 
 /// Proof that the calling thread is attached to `interpreter`. Cannot leave the thread.
 #[derive(Clone, Copy)]
@@ -45,7 +46,12 @@ impl Attached {
         impl Drop for Reattach {
             fn drop(&mut self) {
                 // SAFETY: the state that PyEval_SaveThread gave to this thread.
-                unsafe { ffi::PyEval_RestoreThread(self.0) }
+                let restore = || unsafe { ffi::PyEval_RestoreThread(self.0) };
+                if observation::is_wanted() {
+                    observation::waits_for_gil(restore);
+                } else {
+                    restore();
+                }
             }
         }
         // SAFETY: attached by `self`.

@@ -19,6 +19,7 @@ use super::object::{Owned, interned};
 use super::raise::{Raised, Result};
 use super::request::RequestCore;
 use super::runtime::{self, Changed, Replacement};
+use crate::exchange::script_file::modification_time;
 use crate::exchange::{Level, Target};
 use crate::messages::{self, Code};
 
@@ -126,14 +127,6 @@ impl Loaded {
     }
 }
 
-/// When the file was last modified, microseconds since the epoch; `None` if it cannot be had.
-pub fn modification_time(path: &[u8]) -> Option<i64> {
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::MetadataExt;
-    let status = std::fs::metadata(std::ffi::OsStr::from_bytes(path)).ok()?;
-    Some(status.mtime() * 1_000_000 + status.mtime_nsec() / 1000)
-}
-
 /// The script at `path` in the attached interpreter, not necessarily loaded.
 #[inline]
 pub fn script(py: Attached, path: &[u8]) -> Rc<Script> {
@@ -215,6 +208,10 @@ impl Script {
         let Ok(Some(function)) = loaded.global(py, &names.reload_required) else {
             return false;
         };
+        // Scripts that are only consulted name no resource.
+        if target.resource.bytes().is_empty() {
+            return false;
+        }
         let answer = || -> Result<bool> {
             let resource = super::object::file_system_text(py, target.resource.bytes())?;
             // SAFETY: live objects of the attached interpreter.

@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use pyo3::ffi;
 
 use crate::exchange::{BodyError, Wait};
+use crate::metrics::observation::Observation;
 use crate::python::attach::Attached;
 use crate::python::object::{self, Owned};
 use crate::python::raise::{Kind, Raised, Result, raise};
@@ -25,6 +26,8 @@ pub struct Body {
     buffer: RefCell<Vec<u8>>,
     ended: Cell<bool>,
     failed: Cell<Option<u16>>,
+    /// Where reads are counted, if anybody wants to know.
+    pub observation: Cell<Option<&'static Observation>>,
 }
 
 impl Body {
@@ -35,6 +38,12 @@ impl Body {
 
     /// `read(size)`: exactly `size` bytes, fewer only at the end; all if `size` is `None`.
     pub fn read(&self, py: Attached, exchange: &Leased<'_>, size: Option<usize>) -> Result<Owned> {
+        let data = self.read_now(py, exchange, size)?;
+        self.note_delivered(&data);
+        Ok(data)
+    }
+
+    fn read_now(&self, py: Attached, exchange: &Leased<'_>, size: Option<usize>) -> Result<Owned> {
         self.check(py)?;
         let wanted = size.unwrap_or(isize::MAX as usize);
         let buffered = self.buffer.borrow().len();
@@ -47,7 +56,7 @@ impl Body {
         loop {
             let space = block.space();
             let end = if space.len() <= SMALL_READ {
-                match exchange.read(space, Wait::No) {
+                match self.observed(|| exchange.read(space, Wait::No)) {
                     Err(BodyError::WouldBlock) => self.fill(py, exchange, space),
                     other => other.map(Filled::one),
                 }
@@ -81,6 +90,17 @@ impl Body {
         exchange: &Leased<'_>,
         size: Option<usize>,
     ) -> Result<Owned> {
+        let line = self.read_line_now(py, exchange, size)?;
+        self.note_delivered(&line);
+        Ok(line)
+    }
+
+    fn read_line_now(
+        &self,
+        py: Attached,
+        exchange: &Leased<'_>,
+        size: Option<usize>,
+    ) -> Result<Owned> {
         self.check(py)?;
         let limit = size.unwrap_or(usize::MAX);
         let mut searched = 0;
@@ -102,10 +122,10 @@ impl Body {
     /// Adds a block to the buffer, or notes the end.
     fn read_more(&self, py: Attached, exchange: &Leased<'_>) -> Result<()> {
         let mut block = [0; LINE_BLOCK];
-        let read = match exchange.read(&mut block, Wait::No) {
-            Err(BodyError::WouldBlock) => {
-                py.detached(|may_block| exchange.read(&mut block, Wait::Yes(may_block)))
-            }
+        let read = match self.observed(|| exchange.read(&mut block, Wait::No)) {
+            Err(BodyError::WouldBlock) => py.detached(|may_block| {
+                self.observed(|| exchange.read(&mut block, Wait::Yes(may_block)))
+            }),
             other => other,
         };
         match read {
@@ -123,11 +143,31 @@ impl Body {
         exchange: &Leased<'_>,
         space: &mut [u8],
     ) -> core::result::Result<Filled, BodyError> {
-        let bytes = py.detached(|may_block| exchange.read_full(space, may_block))?;
+        let bytes =
+            py.detached(|may_block| self.observed(|| exchange.read_full(space, may_block)))?;
         Ok(Filled {
             bytes,
             ended: bytes < space.len(),
         })
+    }
+
+    #[inline]
+    fn observed(
+        &self,
+        read: impl FnOnce() -> core::result::Result<usize, BodyError>,
+    ) -> core::result::Result<usize, BodyError> {
+        match self.observation.get() {
+            Some(observation) => observation.reads(read),
+            None => read(),
+        }
+    }
+
+    #[inline]
+    fn note_delivered(&self, data: &Owned) {
+        if let Some(observation) = self.observation.get() {
+            // SAFETY: a live bytes object.
+            observation.note_input(unsafe { ffi::Py_SIZE(data.as_ptr()) } as usize);
+        }
     }
 
     /// The first `length` bytes of the buffer.

@@ -7,14 +7,14 @@
 //! need not grow.
 
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::{AtomicI64, Ordering};
 use std::rc::Rc;
 
 use pyo3::ffi;
 
 use super::State;
 use crate::exchange::header_names::{self, KNOWN, Variable};
-use crate::exchange::{RequestHead, Text};
+use crate::exchange::{RequestHead, Target, Text};
+use crate::metrics::thread;
 use crate::python::attach::Attached;
 use crate::python::object::{
     self, Owned, boolean, file_system_text, float, int, interned, latin1, set_item, tuple,
@@ -81,6 +81,7 @@ keys! {
     mod_wsgi_handler_script = "mod_wsgi.handler_script",
     mod_wsgi_script_name = "mod_wsgi.script_name",
     mod_wsgi_path_info = "mod_wsgi.path_info",
+    mod_wsgi_mount_point = "mod_wsgi.mount_point",
     mod_wsgi_listener_host = "mod_wsgi.listener_host",
     mod_wsgi_listener_port = "mod_wsgi.listener_port",
     mod_wsgi_server_pid = "mod_wsgi.server_pid",
@@ -92,6 +93,7 @@ keys! {
     mod_wsgi_daemon_start = "mod_wsgi.daemon_start",
     mod_wsgi_application_start = "mod_wsgi.application_start",
     apache_version = "apache.version",
+    apache_request_rec = "apache.request_rec",
     http = "http",
     https = "https",
 }
@@ -120,6 +122,8 @@ pub struct Template {
     pub callable: Owned,
     site: [Option<Box<[u8]>>; 16],
     script_name: Box<[u8]>,
+    /// That of the first request, and of all behind the same proxy.
+    remote_addr: Box<[u8]>,
     https: bool,
     server_pid: u32,
 }
@@ -127,9 +131,11 @@ pub struct Template {
 /// Indices of [`Site::values`](crate::exchange::Site::values) that follow the request (Host header, local address) rather
 /// than the configuration: server name, address and port, scheme, listener.
 const CHANGING: [usize; 6] = [1, 2, 3, 8, 14, 15];
+/// Likewise `SCRIPT_FILENAME`: a handler script answers for many files.
+const SCRIPT_FILENAME: usize = 9;
 /// The others: two requests that agree in these have the same mount. Those that differ most come
-/// first.
-const FIXED: [usize; 10] = [9, 11, 5, 12, 13, 10, 4, 6, 7, 0];
+/// first. Whether the script is a handler's follows from the name of the handler.
+const FIXED: [usize; 9] = [11, 5, 12, 13, 10, 4, 6, 7, 0];
 
 /// What an environ is made from.
 pub struct Incoming<'a> {
@@ -187,6 +193,7 @@ impl ScriptState {
         py: Attached,
         state: &State,
         head: &RequestHead<'_>,
+        target: &Target<'_>,
     ) -> Result<Rc<Template>> {
         let values = head.site.values();
         for template in self.templates.borrow().iter() {
@@ -194,7 +201,7 @@ impl ScriptState {
                 return Ok(Rc::clone(template));
             }
         }
-        let template = Rc::new(Template::build(py, state, head)?);
+        let template = Rc::new(Template::build(py, state, head, target)?);
         let mut templates = self.templates.borrow_mut();
         if templates.len() < TEMPLATES {
             templates.push(Rc::clone(&template));
@@ -218,7 +225,12 @@ impl Template {
         FIXED.iter().all(|&i| same(values[i], &self.site[i]))
     }
 
-    fn build(py: Attached, state: &State, head: &RequestHead<'_>) -> Result<Template> {
+    fn build(
+        py: Attached,
+        state: &State,
+        head: &RequestHead<'_>,
+        target: &Target<'_>,
+    ) -> Result<Template> {
         let keys = &state.keys;
         let site = &head.site;
         // SAFETY: a plain size.
@@ -238,11 +250,11 @@ impl Template {
             (&keys.mod_wsgi_application_group, site.application_group),
             (&keys.mod_wsgi_callable_object, site.callable_object),
             (&keys.mod_wsgi_request_handler, site.request_handler),
-            (&keys.mod_wsgi_handler_script, Text::EMPTY),
             (&keys.mod_wsgi_listener_host, site.listener_host),
             (&keys.mod_wsgi_listener_port, site.listener_port),
             (&keys.script_name, head.script_name),
             (&keys.mod_wsgi_script_name, head.script_name),
+            (&keys.remote_addr, head.remote_addr),
             (&keys.query_string, Text::EMPTY),
             (&keys.request_method, Text::new(b"GET")),
             (&keys.server_protocol, Text::new(b"HTTP/1.1")),
@@ -258,6 +270,12 @@ impl Template {
                 put(key, latin1(py, value)?)?;
             }
         }
+        let handler_script = if target.handler_script {
+            file_system_text(py, target.script.bytes())?
+        } else {
+            latin1(py, b"")?
+        };
+        put(&keys.mod_wsgi_handler_script, handler_script)?;
         for (key, value) in [
             (&keys.document_root, site.document_root),
             (&keys.script_filename, site.script_filename),
@@ -290,7 +308,6 @@ impl Template {
             &keys.path_info,
             &keys.mod_wsgi_path_info,
             &keys.request_uri,
-            &keys.remote_addr,
             &keys.remote_port,
             &keys.wsgi_input,
             &keys.wsgi_errors,
@@ -307,6 +324,7 @@ impl Template {
             callable,
             site: site.values().map(|value| value.map(Into::into)),
             script_name: head.script_name.bytes().into(),
+            remote_addr: head.remote_addr.bytes().into(),
             https: head.https,
             server_pid: head.server_pid,
         })
@@ -320,6 +338,7 @@ impl Template {
         incoming: &Incoming<'_>,
         input: &Owned,
         errors: &Owned,
+        native: Option<&Owned>,
     ) -> Result<Owned> {
         let Incoming {
             head,
@@ -352,12 +371,11 @@ impl Template {
         } else {
             put_text(&keys.request_uri, head.request_uri)?;
         }
-        put_text(&keys.remote_addr, head.remote_addr)?;
         let mut digits = [0; 5];
         put_text(&keys.remote_port, decimal(head.remote_port, &mut digits))?;
         put(&keys.wsgi_input, input)?;
         put(&keys.wsgi_errors, errors)?;
-        put(&keys.mod_wsgi_thread_id, &int(py, thread_id())?)?;
+        put(&keys.mod_wsgi_thread_id, &int(py, thread::number().into())?)?;
         put(
             &keys.mod_wsgi_request_start,
             &float(py, head.request_time_us as f64 / 1e6)?,
@@ -387,6 +405,9 @@ impl Template {
         }
         for (name, value) in &headers.others {
             put(&latin1(py, name)?, &latin1(py, value.bytes())?)?;
+        }
+        if let Some(native) = native {
+            put(&keys.apache_request_rec, native)?;
         }
         put(
             &keys.mod_wsgi_application_start,
@@ -419,10 +440,25 @@ impl Template {
                 put_text(key, value)?;
             }
         }
+        if !same(
+            Some(site.script_filename.bytes()),
+            &self.site[SCRIPT_FILENAME],
+        ) {
+            let file = file_system_text(py, site.script_filename.bytes())?;
+            put(&keys.script_filename, &file)?;
+        }
         if *head.script_name.bytes() != *self.script_name {
             let script_name = latin1(py, head.script_name.bytes())?;
             put(&keys.script_name, &script_name)?;
             put(&keys.mod_wsgi_script_name, &script_name)?;
+        }
+        if let Some(mount_point) = head.mount_point.bytes() {
+            let mount_point = latin1(py, mount_point)?;
+            put(&keys.script_name, &mount_point)?;
+            put(&keys.mod_wsgi_mount_point, &mount_point)?;
+        }
+        if *head.remote_addr.bytes() != *self.remote_addr {
+            put_text(&keys.remote_addr, head.remote_addr)?;
         }
         if head.https != self.https {
             put(&keys.wsgi_url_scheme, &scheme(py, keys, head.https))?;
@@ -471,18 +507,4 @@ fn decimal(mut number: u16, digits: &mut [u8; 5]) -> Text<'_> {
             return Text::new(&digits[first..]);
         }
     }
-}
-
-/// A small number of its own for every thread that serves requests, from 1.
-fn thread_id() -> i64 {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-    thread_local! {
-        static ID: Cell<i64> = const { Cell::new(0) };
-    }
-    ID.with(|id| {
-        if id.get() == 0 {
-            id.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        id.get()
-    })
 }

@@ -6,10 +6,12 @@
 //! * [`input`]: the object `wsgi.input`.
 //! * [`body`]: the request body behind it.
 //! * [`response`]: iterating over what the application returned.
+//! * [`events`]: what subscribers are told of a request.
 //! * [`request`]: what these share while a request lasts.
 
 pub mod body;
 pub mod environ;
+pub mod events;
 pub mod input;
 pub mod request;
 pub mod response;
@@ -34,6 +36,7 @@ pub struct State {
     keys: environ::Keys,
     names: Names,
     close: Owned,
+    consult: crate::consult::State,
     multithread: bool,
     multiprocess: bool,
     run_once: bool,
@@ -48,9 +51,20 @@ impl State {
             keys: environ::Keys::new(py)?,
             names: Names::new(py)?,
             close: interned(py, "close")?,
+            consult: crate::consult::State::build(py)?,
             multithread: runtime.options.multithread,
             multiprocess: runtime.options.multiprocess,
             run_once: runtime.options.run_once,
         })
+    }
+
+    /// Names that are looked up in every script.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What consultations keep.
+    pub fn consult(&self) -> &crate::consult::State {
+        &self.consult
     }
 }

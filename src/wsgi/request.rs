@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use super::body::Body;
 use crate::exchange::{ClientGone, Exchange, Level, Send, memory::Borrowed};
+use crate::metrics::observation::Observation;
 use crate::python::attach::Attached;
 use crate::python::raise::{Kind, Result, raise};
 use crate::python::request::{Leased, RequestCore};
@@ -21,11 +22,15 @@ pub struct RequestState {
     pub body: Body,
     /// What has become of the response.
     pub response: Progress,
+    /// Where the request is measured, if anybody wants to know.
+    observation: Cell<Option<&'static Observation>>,
 }
 
 /// How far the response is. Touched only while attached.
 #[derive(Default)]
 pub struct Progress {
+    /// The application has been called, or is about to be.
+    pub called: Cell<bool>,
     /// `start_response` has been called.
     pub started: Cell<bool>,
     /// Something has been sent, so the head cannot change any more.
@@ -86,7 +91,21 @@ impl RequestState {
             core: unsafe { RequestCore::new(exchange) },
             body: Body::default(),
             response,
+            observation: Cell::new(None),
         }
+    }
+
+    /// The request is observed from now on. Called before the application is.
+    #[inline]
+    pub fn observe(&self, observation: Option<&'static Observation>) {
+        self.observation.set(observation);
+        self.body.observation.set(observation);
+    }
+
+    /// Where the request is measured, if anybody wants to know.
+    #[inline]
+    pub fn observation(&self) -> Option<&'static Observation> {
+        self.observation.get()
     }
 
     /// Sends one block of the response, now.
@@ -112,15 +131,23 @@ impl RequestState {
     /// Passes on what was appended, detached.
     pub fn hand_on(&self, py: Attached, exchange: &Leased<'_>, how: Send) {
         self.response.head_sent.set(true);
-        if py.detached(|may_block| exchange.send(how, may_block)) == Err(ClientGone) {
+        let observation = self.observation.get();
+        let send = |may_block: &_| match observation {
+            Some(observation) => observation.sends(|| exchange.send(how, may_block)),
+            None => exchange.send(how, may_block),
+        };
+        if py.detached(send) == Err(ClientGone) {
             self.response.client_gone.set(true);
         }
     }
 
-    /// Counts bytes as sent.
+    /// Counts a block of so many bytes as sent.
     pub fn note_sent(&self, bytes: u64) {
         let sent = &self.response.sent;
         sent.set(sent.get() + bytes);
+        if let Some(observation) = self.observation.get() {
+            observation.note_output(bytes);
+        }
     }
 
     /// Raises if `start_response` has not been called.

@@ -11,6 +11,7 @@ pub mod command;
 pub mod connection;
 pub mod file;
 pub mod log_id;
+pub mod modules;
 pub mod mpm;
 pub mod pool;
 pub mod request;

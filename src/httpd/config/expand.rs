@@ -113,6 +113,12 @@ impl<'r> Scope<'_, 'r> {
         }
     }
 
+    /// The default application group of a handler script: one for each virtual host and handler. Not
+    /// one for each resource, since it is clients who say how many of these there are.
+    pub fn handler(self, name: &[u8]) -> &'r [u8] {
+        self.join(self.request.server().hostname(), Some(name))
+    }
+
     fn join(self, host: &[u8], mount: Option<&[u8]>) -> &'r [u8] {
         let port = Port::new(self.request.server_port());
         self.request

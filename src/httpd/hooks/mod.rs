@@ -1,47 +1,18 @@
-//! What httpd calls: the module record and the hooks.
+//! What httpd calls: the hooks, and how it finds the module.
 
 pub mod child;
 pub mod handler;
+pub mod identity;
 pub mod start;
 pub mod translate;
 
-use core::ffi::{CStr, c_char, c_int, c_ulong};
+pub use identity::module_index;
 
-use crate::httpd::config::{server, settings, table};
+use core::ffi::{CStr, c_char, c_int};
+
 use crate::httpd::daemon::generation;
 use crate::httpd::sys::boundary::{Place, guard};
-use crate::httpd::sys::{self, apr_pool_t, module, server_rec};
-
-/// The module record, which `LoadModule rwsgi_module` looks up by this name.
-///
-/// httpd writes its index, its place in the list and its handle into it; it is only accessed
-/// through raw pointers.
-#[unsafe(no_mangle)]
-pub static mut rwsgi_module: module = module {
-    version: sys::MODULE_MAGIC_NUMBER_MAJOR,
-    minor_version: sys::MODULE_MAGIC_NUMBER_MINOR,
-    module_index: -1,
-    name: c"mod_rwsgi.c".as_ptr(),
-    dynamic_load_handle: core::ptr::null_mut(),
-    next: core::ptr::null_mut(),
-    magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
-    rewrite_args: None,
-    create_dir_config: Some(settings::create),
-    merge_dir_config: Some(settings::merge),
-    create_server_config: Some(server::create),
-    merge_server_config: Some(server::merge),
-    cmds: table::COMMANDS.as_ptr(),
-    register_hooks: Some(register),
-    flags: 0,
-};
-
-/// The module's number in configuration vectors and log levels.
-#[inline(always)]
-pub fn module_index() -> c_int {
-    // SAFETY: httpd sets it when it loads the module, before it calls anything else, and never
-    // while requests run.
-    unsafe { (&raw const rwsgi_module.module_index).read() }
-}
+use crate::httpd::sys::{self, apr_pool_t, server_rec};
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
 struct Names<const N: usize>([*const c_char; N]);
@@ -77,7 +48,8 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
     })
 }
 
-unsafe extern "C" fn register(_: *mut apr_pool_t) {
+/// Registers the hooks with httpd.
+fn register_hooks() {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
         let none = core::ptr::null();

@@ -4,6 +4,7 @@
 mod environ;
 mod input;
 mod memory_exchange;
+mod observed;
 mod responses;
 mod scripts;
 mod start_response;
@@ -50,8 +51,10 @@ fn start_python() {
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
             process_group: None,
+            python_eggs: None,
             working_directory: None,
             run_once: false,
+            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -61,6 +64,8 @@ fn start_python() {
         };
         let services = Services {
             log: Box::new(log),
+            log_from: Box::new(move |level, _, line| log(level, line)),
+            logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
         };
@@ -127,6 +132,7 @@ impl App {
             method: call.method.into(),
             request_uri: call.request_uri.into(),
             script_name: call.script_name.into(),
+            mount_point: Opt::new(call.mount_point.map(str::as_bytes)),
             path_info: call.path_info.into(),
             query_string: call.query_string.into(),
             protocol: "HTTP/1.1".into(),
@@ -136,6 +142,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
@@ -149,6 +157,7 @@ impl App {
             resource: path.into(),
             reloading: true,
             keep_on_failure: call.keep_on_failure,
+            handler_script: call.handler_script,
         };
         let outcome = server::serve(runtime::runtime().unwrap(), &exchange, &head, &target);
         exchange.recorded(outcome)
@@ -183,6 +192,7 @@ struct Call<'a> {
     body: memory_exchange::RequestBody<'a>,
     gone_after: Option<usize>,
     keep_on_failure: bool,
+    handler_script: bool,
 }
 
 impl Default for Call<'_> {
@@ -201,6 +211,7 @@ impl Default for Call<'_> {
             body: memory_exchange::RequestBody::default(),
             gone_after: None,
             keep_on_failure: true,
+            handler_script: false,
         }
     }
 }
