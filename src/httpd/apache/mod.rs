@@ -23,7 +23,7 @@ pub use array::Array;
 pub use brigade::Brigade;
 pub use connection::Connection;
 pub use file::File;
-pub use pool::{Pool, PoolStr};
+pub use pool::{Pool, PoolRef, PoolStr};
 pub use request::Request;
 pub use server::Server;
 pub use table::Table;

@@ -3,9 +3,10 @@
 use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
+use super::scripts::SideScript;
 use crate::exchange::subnet::Subnet;
 use crate::exchange::trusted_proxies::Header;
-use crate::httpd::apache::{Array, Pool, PoolStr};
+use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -73,8 +74,16 @@ settings! {
     local_redirect: bool,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
+    /// `WSGIDispatchScript`.
+    dispatch_script: PoolRef<SideScript>,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
+    /// `WSGIAccessScript`.
+    access_script: PoolRef<SideScript>,
+    /// `WSGIAuthUserScript`.
+    auth_user_script: PoolRef<SideScript>,
+    /// `WSGIAuthGroupScript`.
+    auth_group_script: PoolRef<SideScript>,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.

@@ -25,7 +25,7 @@ use crate::python::runtime::{self, Options, Services};
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn start_python() {
+pub(crate) fn start_python() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let options = Options {
