@@ -235,27 +235,28 @@ def test_every_mpm(new_httpd, mpm):
 @pytest.mark.modes("embedded")
 def test_every_url_is_asked_for(new_httpd):
     """httpd would rely on its decision for the first URL, as long as the section is the same."""
-    modules = ["dir", "rewrite", "alias", "mime", "negotiation"]
+    modules = ["dir", "rewrite"]
     with new_httpd(modules=modules) as httpd:
         script = write(httpd, "tells.py", "one", 100)
-        httpd.write("htdocs/refused.html", "secret")
-        httpd.write("htdocs/open.html", "open")
-        httpd.write("htdocs/index/refused.html", "secret")
-        httpd.write("htdocs/error/x.txt", "x")
+        httpd.write("htdocs/area/refused.html", "secret")
+        httpd.write("htdocs/area/open.html", "open")
+        httpd.write("htdocs/area/index/refused.html", "secret")
         httpd.add(f"""
             <Directory "{httpd.root}/htdocs">
                 Require all granted
-                WSGIAccessScript {script}
                 DirectoryIndex refused.html
-                RewriteEngine On
-                RewriteRule ^moved /refused.html
-                RewriteRule ^fine /open.html
             </Directory>
+            <Location /area>
+                WSGIAccessScript {script}
+                RewriteEngine On
+                RewriteRule moved$ /area/refused.html
+                RewriteRule fine$ /area/open.html
+            </Location>
         """)
         httpd.start()
-        assert httpd.get("/open.html").text == httpd.get("/fine").text == "open"
-        for path in ("/refused.html", "/moved", "/index/"):
-            httpd.expect_log("RWSGI0503: access to /.*refused.html is refused")
+        assert httpd.get("/area/open.html").text == httpd.get("/area/fine").text == "open"
+        for path in ("/area/refused.html", "/area/moved", "/area/index/"):
+            httpd.expect_log("RWSGI0503: access to /area/.*refused.html is refused")
             assert httpd.request(path).status == 403, path
 
 
