@@ -264,10 +264,10 @@ def test_every_url_is_asked_for(new_httpd):
 def test_httpd_decides_once_where_there_are_no_scripts(new_httpd):
     """The module does not make httpd's own access control slower where it is not used."""
     with new_httpd(modules=["dir"], log_level="notice authz_core:debug") as httpd:
-        httpd.write("htdocs/index.html", "index")
-        httpd.add(f'<Directory "{httpd.root}/htdocs">\nRequire all granted\n</Directory>').start()
+        httpd.write("htdocs/area/index.html", "index")
+        httpd.add("<Location /area>\nRequire all granted\n</Location>").start()
         seen = len(httpd.log.seen)
-        assert httpd.get("/").text == "index"
+        assert httpd.get("/area/").text == "index"
         httpd.log.wait_for("authorization result of <RequireAny>: granted", start=seen)
         httpd.log.read()
         lines = [line for line in httpd.log.seen[seen:] if "<RequireAny>: granted" in line.message]
