@@ -13,7 +13,8 @@ use crate::exchange::abi::{
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
+use crate::python::events;
 use crate::python::runtime::{self, Services};
 use crate::python::slots::boundary;
 use crate::wsgi::server;
@@ -61,8 +62,16 @@ unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOption
             };
             // SAFETY: the host's function may be called from any thread.
             let is_ending = move || unsafe { (host.is_ending)() != 0 };
+            let log_from = move |level: Level, source: Source<'_>, line: &[u8]| {
+                // SAFETY: as above; the source is borrowed for the call.
+                unsafe { (host.log_from)(level as u8, &source, Text::new(line)) }
+            };
+            // SAFETY: the host's function may be called from any thread.
+            let logs = move |level: Level| unsafe { (host.logs)(level as u8) != 0 };
             let services = Services {
                 log: Box::new(log),
+                log_from: Box::new(log_from),
+                logs: Box::new(logs),
                 is_ending: Box::new(is_ending),
                 replacement: None,
             };
@@ -129,7 +138,14 @@ unsafe extern "C" fn consult(consultation: *const Consultation<'_>) -> i32 {
 unsafe extern "C" fn stop(deadline_ms: u32) {
     boundary(
         || (),
-        || runtime::stop(Duration::from_millis(deadline_ms.into())),
+        || {
+            let deadline = Duration::from_millis(deadline_ms.into());
+            runtime::stop(deadline, || {
+                if let Some(runtime) = runtime::runtime() {
+                    events::process_stopping(runtime, "");
+                }
+            });
+        },
     );
 }
 
@@ -202,6 +218,17 @@ impl Exchange for HostExchange<'_> {
                 Text::new(line),
             );
         }
+    }
+
+    fn log_from(&self, level: Level, foreign: bool, source: Source<'_>, line: &[u8]) {
+        let (level, foreign) = (level as u8, u8::from(foreign));
+        // SAFETY: the context belongs to the table; the source is borrowed for the call.
+        unsafe { (self.table.log_from)(self.context, level, foreign, &source, Text::new(line)) }
+    }
+
+    fn logs(&self, level: Level, foreign: bool) -> bool {
+        // SAFETY: the context belongs to the table.
+        unsafe { (self.table.logs)(self.context, level as u8, u8::from(foreign)) != 0 }
     }
 
     fn client_gone(&self) -> bool {

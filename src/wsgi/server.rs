@@ -9,12 +9,13 @@ use pyo3::ffi;
 use super::environ::{Headers, Incoming, Template};
 use super::request::RequestState;
 use super::response::{self, Rest};
-use super::{input, start_response};
+use super::{events, input, start_response};
 use crate::exchange::abi::outcome;
 use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target, script_file};
 use crate::messages;
 use crate::metrics::observation::{Observation, Observed, Reader, is_wanted_by};
 use crate::python::attach::{self, Attached};
+use crate::python::events::{has_subscribers, notice_subscribers};
 use crate::python::exceptions;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::Owned;
@@ -74,7 +75,8 @@ pub fn serve_in(
     };
     let observed = Observed::new(head);
     let waits_since = observed.begin().map(|_| Instant::now());
-    let permit = runtime.gate.enter();
+    let gate = interpreter.gate(runtime);
+    let permit = gate.enter();
     let queued = clock_us();
     let guard = attach::attach(interpreter);
     drop(permit);
@@ -83,8 +85,8 @@ pub fn serve_in(
         observation.note_application_start(incoming.started_us, Some(since));
     }
     let served = serve_attached(guard.token(), exchange, target, &incoming, &observed);
-    if runtime.gate.learns() {
-        runtime.gate.note(clock_us() - incoming.started_us);
+    if gate.learns() {
+        gate.note(clock_us() - incoming.started_us);
     }
     let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
     if waited_long {
@@ -92,7 +94,7 @@ pub fn serve_in(
     }
     drop(guard);
     if waited_long {
-        runtime.gate.let_in();
+        gate.let_in();
     }
     let outcome = finish(exchange, served, observed.get());
     if outcome == outcome::STALE {
@@ -258,13 +260,26 @@ fn serve_attached(
             return Served::Status(500);
         }
     };
+    // SAFETY: the head outlives this call; the core stays where it is until it has been left.
+    unsafe { request.core.list(py, incoming.head.request_id) };
     let mut served = run(py, &request, &handed, target, incoming, observed);
     if is_wanted_by(Reader::Events) {
         served = finish_attached(py, &request, served);
-        // Here the request is finished but for its objects: `request_finished`.
+        if request.response.called.get() {
+            events::request_finished(py, &request, incoming, final_status(&request, &served));
+        }
     }
     drop(handed);
     served
+}
+
+/// The status of the answer.
+fn final_status(request: &RequestState, served: &Served) -> u16 {
+    match served {
+        Served::Status(status) => *status,
+        _ if request.response.started.get() => request.response.status.get(),
+        _ => 500,
+    }
 }
 
 /// Whoever is told of the end of a request wants to know how long its last write took, too.
@@ -308,6 +323,7 @@ fn run(
         Err(Unavailable::Stale) => return Served::Stale,
     };
     // The script that has just been loaded may be the first to want it.
+    notice_subscribers(py);
     if request.observation().is_none()
         && let Some(observation) = observed.begin()
     {
@@ -350,7 +366,15 @@ fn run(
             &handed.errors,
             handed.native.as_ref(),
         )
-        .and_then(|environ| call(&application, &environ, &handed.start_response));
+        .and_then(|environ| {
+            request.response.called.set(true);
+            if !has_subscribers(py) {
+                return call(&application, &environ, &handed.start_response);
+            }
+            let application =
+                events::request_started(py, request, incoming, &application, &environ)?;
+            call(&application, &environ, &handed.start_response)
+        });
     let result = match called {
         Ok(result) => result,
         Err(raised) => return failed(py, request, raised.take(py), path),
@@ -388,6 +412,17 @@ fn call(application: &Owned, environ: &Owned, start_response: &Owned) -> Result<
 
 #[cold]
 fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8]) -> Served {
+    let served = report_failure(py, request, &exception, script);
+    events::request_exception(py, request, &exception);
+    served
+}
+
+fn report_failure(
+    py: Attached,
+    request: &RequestState,
+    exception: &Owned,
+    script: &[u8],
+) -> Served {
     if let Some(status) = request.body.failure() {
         // The client's doing: no traceback for it, and its own status.
         request.log(
@@ -401,23 +436,23 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
         );
         return after_failure(request, status);
     }
-    if request.response.client_gone.get() && exceptions::is_os_error(py, &exception) {
+    if request.response.client_gone.get() && exceptions::is_os_error(py, exception) {
         // What `write()` raises then; nothing that anybody has to look after.
         let line = "the client left before the response ended, and so did the application";
         request.log(py, Level::Info, line);
         return after_failure(request, 500);
     }
-    if exceptions::is_request_timeout(py, &exception) {
+    if exceptions::is_request_timeout(py, exception) {
         let what = if request.response.head_sent.get() {
             "the request ran for too long and was interrupted; its response is cut short"
         } else {
             "the request ran for too long and was interrupted"
         };
         let code = messages::REQUEST_INTERRUPTED;
-        exceptions::log_for_request(py, &request.core, code, what, script, &exception);
+        exceptions::log_for_request(py, &request.core, code, what, script, exception);
         return after_failure(request, 504);
     }
-    let (code, what) = if exceptions::is_system_exit(py, &exception) {
+    let (code, what) = if exceptions::is_system_exit(py, exception) {
         (
             messages::APPLICATION_EXITED,
             "SystemExit was raised and is ignored",
@@ -432,7 +467,7 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
     } else {
         (messages::APPLICATION_RAISED, "the application failed")
     };
-    exceptions::log_for_request(py, &request.core, code, what, script, &exception);
+    exceptions::log_for_request(py, &request.core, code, what, script, exception);
     after_failure(request, 500)
 }
 

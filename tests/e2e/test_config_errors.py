@@ -17,8 +17,12 @@ SWITCHES_SERVER = [
     "WSGIRestrictSignal",
     "WSGIRestrictEmbedded",
     "WSGICaseSensitivity",
+    "WSGIPerInterpreterGIL",
+    "WSGIFreeThreading",
+    "WSGIDestroyInterpreter",
 ]
 SWITCHES_ANYWHERE = [
+    "WSGIPassApacheRequest",
     "WSGIPassAuthorization",
     "WSGIScriptReloading",
     "WSGIChunkedRequest",
@@ -142,6 +146,68 @@ def test_bad_regular_expression_is_named(checked):
     rejected(checked, 'WSGIScriptAliasMatch "^/(x" /x.wsgi', "^/(x", "regular expression")
 
 
+# WSGIHandlerScript
+
+HANDLER_OPTIONS = ["process-group", "application-group", "pass-authorization"]
+
+
+@pytest.mark.parametrize("arguments", ["", "name", '"" /x.py', 'name ""'])
+def test_handler_script_needs_two_arguments(checked, arguments):
+    rejected(checked, f"WSGIHandlerScript {arguments}", "WSGIHandlerScript")
+
+
+@ours
+@pytest.mark.parametrize("option", ["colour=red", "callable-object=x", "Process-Group=x"])
+def test_unknown_option_of_a_handler_script(checked, option):
+    words = [option.partition("=")[0], *HANDLER_OPTIONS]
+    rejected(checked, f"WSGIHandlerScript name /x.py {option}", "WSGIHandlerScript", *words)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["colour", "process-group", "process-group=", "application-group=", "pass-authorization=maybe"]
+    + ["pass-authorization=", "=x"],
+)
+def test_bad_option_of_a_handler_script(checked, option):
+    rejected(checked, f"WSGIHandlerScript name /x.py {option}", "WSGIHandlerScript")
+
+
+def test_good_handler_scripts(checked):
+    lines = [
+        "WSGIHandlerScript name /x.py",
+        "WSGIHandlerScript name relative.py",
+        "WSGIHandlerScript name /y.py process-group=%{GLOBAL} application-group=%{SERVER}",
+        'WSGIHandlerScript "another name" "/z z.py" pass-authorization=oN process-group=%{ENV:X}',
+        "WSGIHandlerScript wsgi-script /x.py",
+    ]
+    assert checked("\n".join(lines)) == ""
+
+
+@ours
+def test_handler_script_with_an_undeclared_process_group(checked, new_httpd):
+    """Not an error, since the handler may never be used, but worth a warning."""
+    with new_httpd() as httpd:
+        httpd.add("WSGIHandlerScript name /x.py process-group=nobody")
+        httpd.expect_log("RWSGI0345: .*'nobody'")
+        httpd.start()
+
+
+# WSGIDispatchScript
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", '""', "/x.py group", "/x.py application-group=", "/x.py process-group=x", "/x.py =x"],
+)
+def test_bad_dispatch_script(checked, arguments):
+    rejected(checked, f"WSGIDispatchScript {arguments}", "WSGIDispatchScript")
+
+
+@pytest.mark.parametrize("option", ["", " application-group=x", " application-group=%{SERVER}"])
+def test_good_dispatch_script(checked, option):
+    assert checked(f'WSGIDispatchScript "/x y.py"{option}') == ""
+
+
 # On and Off
 
 
@@ -199,6 +265,86 @@ def test_bad_optimization(checked, value):
     rejected(checked, f"WSGIPythonOptimize {value}", "WSGIPythonOptimize")
 
 
+@pytest.mark.checklist(18)
+@pytest.mark.parametrize("value", ["0", "-1", "x", "0.0", "1s", '""'])
+def test_bad_switch_interval(checked, value):
+    rejected(checked, f"WSGISwitchInterval {value}", "WSGISwitchInterval")
+    section = f"<WSGIInterpreterOptions>\nWSGISwitchInterval {value}\n</WSGIInterpreterOptions>"
+    rejected(checked, section, "WSGISwitchInterval")
+
+
+# Options of interpreters
+
+
+def options(text, selectors=""):
+    return f"<WSGIInterpreterOptions{selectors}>\n{text}\n</WSGIInterpreterOptions>"
+
+
+@ours
+@pytest.mark.checklist(23)
+@pytest.mark.parametrize(
+    ("selectors", "words"),
+    [
+        (" thread=1", ["unknown selector 'thread'", "process-group="]),
+        (" application-group=a application-group=b", ["application-group", "more than once"]),
+        (" process-group=a Process-Group=b", ["more than once"]),
+        (" word", ["'word'", "name=value"]),
+        (" application-group", ["'application-group'", "name=value"]),
+    ],
+)
+def test_bad_selectors(checked, selectors, words):
+    rejected(checked, options("WSGIRestrictStdin On", selectors), *words)
+
+
+@ours
+@pytest.mark.checklist(23)
+def test_selectors(checked):
+    for selectors in (
+        "",
+        " process-group=%{GLOBAL}",
+        ' application-group="two words" process-group=nobody',
+    ):
+        assert checked(options("WSGIRestrictStdin On", selectors)) == ""
+    rejected(
+        checked,
+        "<WSGIInterpreterOptions application-group=a\n</WSGIInterpreterOptions>",
+        "missing closing '>'",
+    )
+
+
+@ours
+@pytest.mark.checklist(16, 23)
+def test_what_may_stand_in_the_options_of_interpreters(checked):
+    for line in (
+        "WSGIPerInterpreterGIL Off",
+        "WSGIFreeThreading Off",
+        "WSGISwitchInterval 1",
+        "WSGIPythonPath /a:/b",
+        "WSGIRestrictStdin On",
+        "WSGIRestrictStdout On",
+        "wsgirestrictsignal off",
+    ):
+        assert checked(options(line)) == ""
+    for line in (
+        "WSGIDestroyInterpreter Off",
+        "WSGIPythonHome /usr",
+        "WSGIScriptAlias / /x.wsgi",
+        "ServerName x",
+        "<Location />\n</Location>",
+        options("WSGIRestrictStdin On"),
+    ):
+        rejected(checked, options(line), "WSGIInterpreterOptions", "cannot stand here")
+    rejected(checked, options("WSGIRestrictStdin Maybe"), "WSGIRestrictStdin", *ON_OFF)
+
+
+@pytest.mark.checklist(21, 23)
+def test_the_options_of_interpreters_are_for_the_main_server(checked):
+    section = options("WSGIRestrictStdin On")
+    words = ["WSGIInterpreterOptions"]
+    rejected(checked, f"<VirtualHost *>\n{section}\n</VirtualHost>", *words)
+    rejected(checked, f"<Directory />\n{section}\n</Directory>", *words)
+
+
 # Contexts
 
 SERVER_ONLY = [
@@ -208,6 +354,7 @@ SERVER_ONLY = [
     "WSGIPythonOptimize 1",
     "WSGIPythonWarnings ignore",
     "WSGIPythonHashSeed 0",
+    "WSGISwitchInterval 0.01",
 ]
 NOT_IN_DIRECTORIES = ["WSGIScriptAlias / /x", "WSGIScriptAliasMatch / /x"]
 
@@ -233,7 +380,8 @@ def test_aliases_are_not_for_directories(checked, line):
     "line",
     [*(f"{name} On" for name in SWITCHES_ANYWHERE)]
     + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
-    + ["WSGIProcessGroup %{GLOBAL}"]
+    + ["WSGIProcessGroup %{GLOBAL}", "WSGIHandlerScript name /x.py"]
+    + ["WSGIDispatchScript /x.py"]
     + [pytest.param("WSGIReloadFailure Fail", marks=ours)],
 )
 def test_allowed_in_directories(checked, line):
@@ -268,6 +416,9 @@ def htaccess(new_httpd, line, override):
         ("WSGIPassAuthorization On", "FileInfo", 200),
         ("WSGIApplicationGroup x", "All", 500),
         ("WSGIProcessGroup x", "All", 500),
+        ("WSGIHandlerScript x /x.py", "All", 500),
+        ("WSGIDispatchScript /x.py", "All", 500),
+        ("WSGIPassApacheRequest On", "All", 500),
         ("WSGIScriptAlias / /x", "All", 500),
         ("WSGIPythonPath /x", "All", 500),
     ],

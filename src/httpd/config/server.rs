@@ -2,6 +2,8 @@
 
 use core::ffi::c_void;
 
+use super::interpreters::Interpreters;
+use super::remarks::Remark;
 use super::scripts::SideScripts;
 use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
@@ -33,8 +35,6 @@ pub struct Import {
 pub struct Globals {
     /// `WSGIPythonHome`.
     pub python_home: Option<PoolStr>,
-    /// `WSGIPythonPath`, colons and all.
-    pub python_path: Option<PoolStr>,
     /// `WSGIPythonOptimize`.
     pub optimize: Option<u32>,
     /// `WSGIPythonWarnings`, in order.
@@ -43,12 +43,8 @@ pub struct Globals {
     pub hash_seed: Option<Seed>,
     /// `WSGIDontWriteBytecode`.
     pub dont_write_bytecode: Option<bool>,
-    /// `WSGIRestrictStdin`.
-    pub restrict_stdin: Option<bool>,
-    /// `WSGIRestrictStdout`.
-    pub restrict_stdout: Option<bool>,
-    /// `WSGIRestrictSignal`.
-    pub restrict_signal: Option<bool>,
+    /// What concerns interpreters.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// `WSGICaseSensitivity`.
@@ -59,6 +55,10 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// `WSGIPythonEggs`.
+    pub python_eggs: Option<PoolStr>,
+    /// What is to be said of this configuration.
+    pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
     pub imports: Array<Import>,
     /// Scripts that are asked about requests.
@@ -141,19 +141,18 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
     let pool = unsafe { Pool::new(pool) };
     let globals = pool.place(Globals {
         python_home: None,
-        python_path: None,
         optimize: None,
         warnings: Array::new(pool),
         hash_seed: None,
         dont_write_bytecode: None,
-        restrict_stdin: None,
-        restrict_stdout: None,
-        restrict_signal: None,
+        interpreters: Interpreters::new(pool),
         restrict_embedded: None,
         case_sensitivity: None,
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        python_eggs: None,
+        remarks: Array::new(pool),
         imports: Array::new(pool),
         side_scripts: SideScripts::default(),
         groups: core::ptr::null_mut(),

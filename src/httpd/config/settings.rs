@@ -4,6 +4,8 @@ use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
 use super::scripts::SideScript;
+use crate::exchange::subnet::Subnet;
+use crate::exchange::trusted_proxies::Header;
 use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
@@ -64,6 +66,12 @@ settings! {
     error_override: bool,
     /// `WSGIEnableSendfile`.
     enable_sendfile: bool,
+    /// `WSGITrustedProxyHeaders`, in order; an empty list trusts none.
+    trusted_headers: Array<Header>,
+    /// `WSGITrustedProxies`.
+    trusted_proxies: Array<Subnet>,
+    /// `WSGILocalRedirect`.
+    local_redirect: bool,
     /// `WSGIAccessScript`.
     access_script: PoolRef<SideScript>,
     /// `WSGIAuthUserScript`.
@@ -72,6 +80,8 @@ settings! {
     auth_group_script: PoolRef<SideScript>,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
+    /// `WSGIDispatchScript`.
+    dispatch_script: PoolRef<SideScript>,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
 }

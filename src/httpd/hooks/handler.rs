@@ -3,14 +3,17 @@
 use core::ffi::c_int;
 
 use super::child;
+use super::consult::Failed;
+use super::dispatch::{self, Dispatched};
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{Level, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::handler_script::HANDLE_REQUEST;
-use crate::httpd::config::{Effective, HandlerScript, expand, settings::MapHead};
+use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
 use crate::httpd::daemon::{Group, route};
-use crate::httpd::exchange::{HttpdExchange, head, table};
+use crate::httpd::exchange::response::Replacement;
+use crate::httpd::exchange::{HttpdExchange, ResponseRules, head, table};
 use crate::httpd::sys::boundary::{self, guard};
 use crate::httpd::sys::{self, request_rec};
 use crate::httpd::{HANDLER, apache::text};
@@ -105,39 +108,36 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         script_name: &split.script_name,
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
-    let place = Place::of(request, config, &script, scope)?;
-
-    let (alias, handler) = (config.alias, config.handler);
-    let application_group = alias
-        .and_then(|alias| alias.application_group.as_ref())
-        .or_else(|| handler.and_then(|handler| handler.application_group.as_ref()))
-        .or_else(|| config.get(|s| s.application_group.as_ref()));
-    let callable = match alias.and_then(|alias| alias.callable_object.as_ref()) {
-        Some(literal) => literal.bytes(),
-        None if handler.is_some() => HANDLE_REQUEST,
-        None => config
-            .get(|s| s.callable_object.as_ref())
-            .map_or(expand::DEFAULT_CALLABLE, |name| {
-                expand::callable(request, name.bytes())
-            }),
+    let pass_authorization = config.pass_authorization();
+    let map_head = config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto);
+    let dispatched = match config.get(|s| s.dispatch_script.as_ref()) {
+        None => Dispatched::default(),
+        Some(dispatcher) => {
+            let visible = head::Configured {
+                pass_authorization,
+                map_head,
+                proxies: proxies::rules(config),
+                ..head::Configured::UNSETTLED
+            };
+            match dispatch::ask(request, config, dispatcher, &split, visible, scope) {
+                Ok(dispatched) => dispatched,
+                Err(Failed) => return Ok(sys::HTTP_INTERNAL_SERVER_ERROR),
+            }
+        }
     };
+    let place = Place::of(request, config, &script, dispatched.process_group, scope)?;
     let configured = head::Configured {
         process_group: place.name(),
         chroot: place.chroot(),
-        application_group: match application_group {
-            Some(name) => scope.group(name.bytes()),
-            None => match handler {
-                Some(handler) => scope.handler(handler.name.bytes()),
-                None => scope.resource(),
-            },
-        },
-        callable_object: callable,
-        pass_authorization: alias
-            .and_then(|alias| alias.pass_authorization)
-            .or_else(|| handler.and_then(|handler| handler.pass_authorization))
-            .or_else(|| config.get(|s| s.pass_authorization))
-            .unwrap_or(false),
-        map_head: config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto),
+        application_group: dispatched
+            .application_group
+            .unwrap_or_else(|| application_group(config, scope)),
+        callable_object: dispatched
+            .callable
+            .unwrap_or_else(|| callable(request, config)),
+        pass_authorization,
+        map_head,
+        proxies: proxies::rules(config),
     };
     let target = Target {
         script: Text::from(place.path(script.path)),
@@ -145,11 +145,17 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         resource: Text::from(place.path(request.filename())),
         reloading: config.get(|s| s.script_reloading).unwrap_or(true),
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
-        handler_script: handler.is_some(),
+        handler_script: config.handler.is_some(),
     };
-    let sendfile = config.get(|s| s.enable_sendfile).unwrap_or(false);
-    let error_override = config.get(|s| s.error_override).unwrap_or(false);
-    let exchange = HttpdExchange::new(request, sendfile, error_override);
+    let rules = ResponseRules {
+        sendfile: config.get(|s| s.enable_sendfile).unwrap_or(false),
+        error_override: config.get(|s| s.error_override).unwrap_or(false),
+        // As in mod_wsgi, unless configured.
+        local_redirect: config
+            .get(|s| s.local_redirect)
+            .unwrap_or(matches!(place, Place::Group(..))),
+    };
+    let exchange = HttpdExchange::new(request, rules);
     let result = head::with_head(request, &split, configured, |head| match place {
         Place::Embedded(gateway) => {
             let call = abi::Request {
@@ -171,11 +177,40 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
                 head,
                 target,
                 ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
+                log_level: request.log_level(),
             };
             client::forward(pools, &exchange, &call)
         }
     });
     Ok(finish(request, &exchange, result))
+}
+
+/// The application group as it is configured, expanded.
+#[inline]
+fn application_group<'r>(config: &Effective<'r>, scope: expand::Scope<'_, 'r>) -> &'r [u8] {
+    match (config.application_group(), config.handler) {
+        (Some(name), _) => scope.group(name.bytes()),
+        (None, Some(handler)) => scope.handler(handler.name.bytes()),
+        (None, None) => scope.resource(),
+    }
+}
+
+/// The name of the callable as it is configured.
+#[inline]
+fn callable<'r>(request: Request<'r>, config: &Effective<'r>) -> &'r [u8] {
+    if config.handler.is_some() {
+        return HANDLE_REQUEST;
+    }
+    if let Some(literal) = config
+        .alias
+        .and_then(|alias| alias.callable_object.as_ref())
+    {
+        return literal.bytes();
+    }
+    match config.get(|s| s.callable_object.as_ref()) {
+        Some(name) => expand::callable(request, name.bytes()),
+        None => expand::DEFAULT_CALLABLE,
+    }
 }
 
 /// The file whose code answers.
@@ -208,24 +243,20 @@ enum Place<'r> {
 }
 
 impl<'r> Place<'r> {
-    /// Where `request` is to be served.
+    /// Where `request` is to be served: in the process group that was `dispatched`, else in the one that
+    /// is configured.
     #[inline]
     fn of(
         request: Request<'r>,
         config: &Effective<'r>,
         script: &Script<'r>,
+        dispatched: Option<&'r [u8]>,
         scope: expand::Scope<'_, 'r>,
     ) -> Result<Self, Refusal> {
-        let configured = config
-            .alias
-            .and_then(|alias| alias.process_group.as_ref())
-            .or_else(|| {
-                config
-                    .handler
-                    .and_then(|handler| handler.process_group.as_ref())
-            })
-            .or_else(|| config.get(|s| s.process_group.as_ref()));
-        let name = configured.map_or(&b""[..], |name| scope.group(name.bytes()));
+        let name = dispatched.unwrap_or_else(|| {
+            let name = config.process_group();
+            name.map_or(&b""[..], |name| scope.group(name.bytes()))
+        });
         if let Some(allowed) = config.get(|s| s.restrict_process.as_ref()) {
             route::check_allowed(allowed.items(), name)?;
         }
@@ -292,12 +323,21 @@ fn finish(request: Request<'_>, exchange: &HttpdExchange<'_>, result: i32) -> c_
         return sys::AP_FILTER_ERROR;
     }
     match result {
-        outcome::DONE | outcome::CUT => match exchange.overridden() {
+        outcome::DONE | outcome::CUT => match exchange.replacement() {
             None => sys::OK,
-            Some(status) => {
+            Some(Replacement::ErrorPage(status)) => {
                 exchange.keep_for_error_page();
                 status
             }
+            // What has been cut short is no answer.
+            Some(Replacement::Local(_)) if result == outcome::CUT => {
+                sys::HTTP_INTERNAL_SERVER_ERROR
+            }
+            Some(Replacement::Local(path)) => match exchange.discard_body() {
+                // SAFETY: a C string of the request's pool; the response has not begun.
+                Ok(()) => unsafe { request.redirect(path) },
+                Err(status) => status,
+            },
         },
         // Nobody is there to read an error page.
         _ if request.connection().aborted() => sys::OK,

@@ -51,8 +51,10 @@ pub(crate) fn start_python() {
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
             process_group: None,
+            python_eggs: None,
             working_directory: None,
             run_once: false,
+            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -62,6 +64,8 @@ pub(crate) fn start_python() {
         };
         let services = Services {
             log: Box::new(log),
+            log_from: Box::new(move |level, _, line| log(level, line)),
+            logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
         };
@@ -128,6 +132,7 @@ impl App {
             method: call.method.into(),
             request_uri: call.request_uri.into(),
             script_name: call.script_name.into(),
+            mount_point: Opt::new(call.mount_point.map(str::as_bytes)),
             path_info: call.path_info.into(),
             query_string: call.query_string.into(),
             protocol: "HTTP/1.1".into(),
@@ -137,6 +142,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
@@ -176,6 +183,7 @@ struct Call<'a> {
     callable: &'a str,
     server_name: &'a str,
     script_name: &'a str,
+    mount_point: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -195,6 +203,7 @@ impl Default for Call<'_> {
             callable: "application",
             server_name: "localhost",
             script_name: "",
+            mount_point: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",
