@@ -68,7 +68,7 @@ pub fn consult(
     let group = consultation.application_group.bytes();
     // Why not has been logged.
     let interpreter = runtime.interpreter(group).map_err(|_| Failed)?;
-    let permit = runtime.gate.enter();
+    let permit = interpreter.gate(runtime).enter();
     let guard = attach::attach(interpreter);
     drop(permit);
     let answers = ask(guard.token(), &side, consultation);

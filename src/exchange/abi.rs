@@ -300,6 +300,8 @@ pub struct RuntimeOptions<'a> {
     pub imports: Slice<'a, Import<'a>>,
     /// Directories for `site.addsitedir`, moved to the front of `sys.path`.
     pub python_path: Slice<'a, Text<'a>>,
+    /// `PYTHON_EGG_CACHE` in `os.environ`, if configured.
+    pub python_eggs: Opt<'a>,
     /// As `-W`, in order.
     pub warnings: Slice<'a, Text<'a>>,
     /// As many `-O`; negative: not configured.
@@ -338,6 +340,19 @@ pub struct RuntimeOptions<'a> {
     pub server_built: Text<'a>,
     /// `apache.mpm_name`.
     pub mpm_name: Text<'a>,
+    /// What concerns interpreters.
+    pub interpreters: InterpreterOptions<'a>,
+}
+
+/// What is configured for the interpreters of a process.
+#[repr(C)]
+pub struct InterpreterOptions<'a> {
+    /// The rules in order, each in the text form of [`Rule`](super::interpreters::Rule).
+    pub rules: Slice<'a, Text<'a>>,
+    /// Run without the global lock, where the build can.
+    pub free_threading: bool,
+    /// Exit handlers run when the process ends.
+    pub destroy: bool,
 }
 
 /// What a function of a script may return; bits of [`Question::accepts`].

@@ -91,8 +91,11 @@ pub struct RequestHead<'a> {
     pub method: Text<'a>,
     /// `REQUEST_URI`: the request target as it was sent.
     pub request_uri: Text<'a>,
-    /// `SCRIPT_NAME`, percent-decoded, runs of slashes made one.
+    /// `SCRIPT_NAME` and `mod_wsgi.script_name`, percent-decoded, runs of slashes made one.
     pub script_name: Text<'a>,
+    /// `SCRIPT_NAME` and `mod_wsgi.mount_point`, where a trusted proxy has said it (see
+    /// [`trusted_proxies`](super::trusted_proxies)).
+    pub mount_point: Opt<'a>,
     /// `PATH_INFO`, percent-decoded, runs of slashes made one.
     pub path_info: Text<'a>,
     /// `QUERY_STRING`, empty when there is none.

@@ -10,12 +10,16 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 pub mod abi;
+pub mod forwarded;
 pub mod head;
 pub mod header_names;
+pub mod interpreters;
 pub mod memory;
 pub mod response;
 pub mod script_file;
 pub mod slashes;
+pub mod subnet;
+pub mod trusted_proxies;
 
 pub use abi::{Opt, Pair, Slice, Source, Text};
 pub use head::{Authorization, RequestHead, Site, Target};

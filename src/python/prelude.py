@@ -161,37 +161,64 @@ def install(services):
     sys.stdout = sys.__stdout__ = services["stdout"]
     sys.stderr = sys.__stderr__ = services["stderr"]
     sys.argv = ["mod_wsgi"]
-    if services["restrict_stdin"]:
-        sys.stdin = Restricted("sys.stdin")
-    if services["restrict_stdout"]:
-        sys.stdout = Restricted("sys.stdout")
-    if services["restrict_signal"]:
-        _restrict_signals()
-    _extend_path(services["python_path"])
-    if services["working_directory"] is not None:
-        sys.path.insert(0, services["working_directory"])
+    if services["python_eggs"] is not None:
+        os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
     # In the main interpreter this thread becomes `threading.main_thread()`.
     threading.current_thread()
 
 
-def _restrict_signals():
+# What `configure` replaces: the streams, `sys.path`, and which layers that has got.
+_streams = {}
+_own_path = None
+_layers = []
+
+
+def configure(restrict_stdin, restrict_stdout, restrict_signal, python_path, switch_interval):
+    """Applies what is configured for this interpreter.
+
+    Called a second time where it becomes known only later which application group it serves.
+    """
+    global _own_path
+    for name, restricted in ("stdin", restrict_stdin), ("stdout", restrict_stdout):
+        original = _streams.setdefault(name, getattr(sys, name))
+        setattr(sys, name, Restricted(f"sys.{name}") if restricted else original)
+    if restrict_signal:
+        signal.signal = _intercept_signal
+    elif signal.signal is _intercept_signal:
+        signal.signal = set_signal_handler
+    if _own_path is None:
+        _own_path = list(sys.path)
+    elif _layers != python_path[: len(_layers)]:
+        # Another layer is to come first: from the beginning.
+        sys.path[:] = _own_path
+        _layers.clear()
+    for layer in python_path[len(_layers) :]:
+        _extend_path(layer)
+    _layers[:] = python_path
+    directory = native["working_directory"]
+    if directory is not None:
+        while directory in sys.path:
+            sys.path.remove(directory)
+        sys.path.insert(0, directory)
+    if switch_interval is not None:
+        sys.setswitchinterval(switch_interval)
+
+
+def _intercept_signal(signalnum, handler):
     """Signal handlers belong to the server; an application's are logged and ignored.
 
     Processes that the application forks may do as they like.
     """
 
-    def intercept(signalnum, handler):
-        if os.getpid() != server_process:
-            return set_signal_handler(signalnum, handler)
-        caller = "".join(traceback.format_stack(sys._getframe(1), 3))
-        native["log"](
-            LEVEL_WARNING,
-            f"RWSGI0109: signal.signal({signalnum!r}, …) was ignored: signals belong to the "
-            f"server (WSGIRestrictSignal Off allows it). Called from:\n{caller}",
-        )
-        return handler
-
-    signal.signal = intercept
+    if os.getpid() != server_process:
+        return set_signal_handler(signalnum, handler)
+    caller = "".join(traceback.format_stack(sys._getframe(1), 3))
+    native["log"](
+        LEVEL_WARNING,
+        f"RWSGI0109: signal.signal({signalnum!r}, …) was ignored: signals belong to the "
+        f"server (WSGIRestrictSignal Off allows it). Called from:\n{caller}",
+    )
+    return handler
 
 
 def _extend_path(directories):
@@ -282,7 +309,7 @@ def file_range(wrapper):
     return descriptor, offset, max(0, status.st_size - offset)
 
 
-def be_worker(switch_interval, dump_signal):
+def be_worker(dump_signal):
     """Called once in the main interpreter of a worker process.
 
     Fatal errors leave the stacks of all threads on stderr; so does `dump_signal`, if it is one.
@@ -290,8 +317,6 @@ def be_worker(switch_interval, dump_signal):
     faulthandler.enable(2)
     if dump_signal:
         faulthandler.register(dump_signal, 2)
-    if switch_interval is not None:
-        sys.setswitchinterval(switch_interval)
 
 
 def terminate_by_exception():

@@ -11,6 +11,7 @@ use super::raise::{Raised, Result};
 use super::runtime::Runtime;
 use super::slots::{self, Methods, object_slot};
 use crate::exchange::Level;
+use crate::exchange::interpreters::Settings;
 
 const SOURCE: &str = concat!(include_str!("prelude.py"), "\0");
 
@@ -146,13 +147,6 @@ impl Prelude {
         put(c"log", log)?;
         put(c"stdout", super::log::for_process(py, "<stdout>")?)?;
         put(c"stderr", super::log::for_process(py, "<stderr>")?)?;
-        for (name, value) in [
-            (c"restrict_stdin", options.restrict_stdin),
-            (c"restrict_stdout", options.restrict_stdout),
-            (c"restrict_signal", options.restrict_signal),
-        ] {
-            put(name, object::boolean(py, value))?;
-        }
         put(c"processes", object::int(py, options.processes.into())?)?;
         put(c"threads", object::int(py, options.threads.into())?)?;
         put(c"version", version(py, crate::VERSION)?)?;
@@ -171,17 +165,11 @@ impl Prelude {
             None => Owned::none(py),
         };
         put(c"working_directory", directory)?;
-        // SAFETY: a new list, to which live objects are appended.
-        unsafe {
-            let path = Owned::from_new(ffi::PyList_New(0))?;
-            for directory in &options.python_path {
-                let text = object::file_system_text(py, directory)?;
-                if ffi::PyList_Append(path.as_ptr(), text.as_ptr()) < 0 {
-                    return Err(Raised);
-                }
-            }
-            put(c"python_path", path)?;
-        }
+        let eggs = match &options.python_eggs {
+            Some(directory) => object::file_system_text(py, directory)?,
+            None => Owned::none(py),
+        };
+        put(c"python_eggs", eggs)?;
         put(
             c"daemon",
             object::boolean(py, options.process_group.is_some()),
@@ -192,6 +180,31 @@ impl Prelude {
         unsafe { super::api::offer(py, &services)? };
         drop(self.call(py, c"install", [services.clone_ref(py)])?);
         call(py, &self.api, c"install", [services]).map(drop)
+    }
+
+    /// Applies what is configured for this interpreter; may be called again with other settings.
+    pub fn configure(&self, py: Attached, settings: &Settings) -> Result<()> {
+        let mut layers = Vec::new();
+        for layer in &settings.python_path {
+            let directories = layer
+                .iter()
+                .map(|directory| object::file_system_text(py, directory))
+                .collect::<Result<Vec<_>>>()?;
+            layers.push(list(py, directories)?);
+        }
+        let interval = match settings.switch_interval {
+            Some(seconds) => object::float(py, seconds)?,
+            None => Owned::none(py),
+        };
+        let arguments = [
+            object::boolean(py, settings.restrict_stdin),
+            object::boolean(py, settings.restrict_stdout),
+            object::boolean(py, settings.restrict_signal),
+            list(py, layers)?,
+            interval,
+        ];
+        drop(self.call(py, c"configure", arguments)?);
+        call(py, &self.api, c"complete_apache", []).map(drop)
     }
 
     /// Tells the modules which application group the interpreter serves.
@@ -253,18 +266,9 @@ impl Prelude {
     }
 
     /// For the main interpreter of a worker process; `dump_signal` 0 is none.
-    pub fn be_worker(
-        &self,
-        py: Attached,
-        switch_interval: Option<f64>,
-        dump_signal: i32,
-    ) -> Result<()> {
-        let interval = match switch_interval {
-            Some(seconds) => object::float(py, seconds)?,
-            None => Owned::none(py),
-        };
+    pub fn be_worker(&self, py: Attached, dump_signal: i32) -> Result<()> {
         let signal = object::int(py, dump_signal.into())?;
-        self.call(py, c"be_worker", [interval, signal]).map(drop)
+        self.call(py, c"be_worker", [signal]).map(drop)
     }
 
     /// Python writes a byte to `fd` whenever a signal comes that it has a handler for.
@@ -297,6 +301,21 @@ impl Prelude {
                 exceptions::log_exit_failure(py, &failure);
             }
         }
+    }
+}
+
+/// A list of these objects.
+fn list(py: Attached, items: Vec<Owned>) -> Result<Owned> {
+    let _ = py;
+    // SAFETY: attached; a new list, to which live objects are appended.
+    unsafe {
+        let list = Owned::from_new(ffi::PyList_New(0))?;
+        for item in &items {
+            if ffi::PyList_Append(list.as_ptr(), item.as_ptr()) < 0 {
+                return Err(Raised);
+            }
+        }
+        Ok(list)
     }
 }
 

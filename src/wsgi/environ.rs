@@ -81,6 +81,7 @@ keys! {
     mod_wsgi_handler_script = "mod_wsgi.handler_script",
     mod_wsgi_script_name = "mod_wsgi.script_name",
     mod_wsgi_path_info = "mod_wsgi.path_info",
+    mod_wsgi_mount_point = "mod_wsgi.mount_point",
     mod_wsgi_listener_host = "mod_wsgi.listener_host",
     mod_wsgi_listener_port = "mod_wsgi.listener_port",
     mod_wsgi_server_pid = "mod_wsgi.server_pid",
@@ -443,6 +444,11 @@ impl Template {
             let script_name = latin1(py, head.script_name.bytes())?;
             put(&keys.script_name, &script_name)?;
             put(&keys.mod_wsgi_script_name, &script_name)?;
+        }
+        if let Some(mount_point) = head.mount_point.bytes() {
+            let mount_point = latin1(py, mount_point)?;
+            put(&keys.script_name, &mount_point)?;
+            put(&keys.mod_wsgi_mount_point, &mount_point)?;
         }
         if head.https != self.https {
             put(&keys.wsgi_url_scheme, &scheme(py, keys, head.https))?;

@@ -75,7 +75,8 @@ pub fn serve_in(
     };
     let observed = Observed::new(head);
     let waits_since = observed.begin().map(|_| Instant::now());
-    let permit = runtime.gate.enter();
+    let gate = interpreter.gate(runtime);
+    let permit = gate.enter();
     let queued = clock_us();
     let guard = attach::attach(interpreter);
     drop(permit);
@@ -84,8 +85,8 @@ pub fn serve_in(
         observation.note_application_start(incoming.started_us, Some(since));
     }
     let served = serve_attached(guard.token(), exchange, target, &incoming, &observed);
-    if runtime.gate.learns() {
-        runtime.gate.note(clock_us() - incoming.started_us);
+    if gate.learns() {
+        gate.note(clock_us() - incoming.started_us);
     }
     let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
     if waited_long {
@@ -93,7 +94,7 @@ pub fn serve_in(
     }
     drop(guard);
     if waited_long {
-        runtime.gate.let_in();
+        gate.let_in();
     }
     let outcome = finish(exchange, served, observed.get());
     if outcome == outcome::STALE {

@@ -45,7 +45,7 @@ def request(
     if mtime_us is None:
         mtime_us = modification_time(script)
     method, path, group = (text.encode() for text in (method, path, group))
-    texts = [method, path, b"", path, b"", b"HTTP/1.1", b"192.0.2.7", request_id, None]
+    texts = [method, path, b"", path, b"", b"HTTP/1.1", b"192.0.2.7", request_id, None, None]
     site = [b"Apache", b"localhost", b"127.0.0.1", b"80", None, b"/srv", b"", b"/srv"]
     site += [b"http", script, b"test", group, b"application", b"wsgi-script", b"", b"80"]
     site += [script, script]

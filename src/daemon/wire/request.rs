@@ -4,7 +4,7 @@
 //! |---|---|
 //! | numbers | times, pid, port, flags, counts, the length of each text |
 //! | site | the lengths of its 18 values (`u32::MAX`: absent), then the values |
-//! | texts | method to connection id, one after another |
+//! | texts | method to mount point, one after another |
 //! | pairs | for each header, then each variable: `u32` name length, `u32` value length, name, value |
 //! | body | the body, or what of it had arrived |
 //!
@@ -17,7 +17,7 @@ use super::{HEADER, Header, Kind, LARGEST_REQUEST, Malformed, Reader, VERSION, f
 use crate::exchange::{Authorization, Opt, Pair, RequestHead, Site, Slice, Target, Text};
 
 /// Texts of a request, beside its site and pairs.
-const TEXTS: usize = 9;
+const TEXTS: usize = 10;
 /// Values of a site, and the two paths of a target.
 const SITE: usize = 18;
 /// Marks an absent text.
@@ -131,6 +131,7 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
         Some(head.remote_addr.bytes()),
         head.request_id.bytes(),
         head.connection_id.bytes(),
+        head.mount_point.bytes(),
     ];
     fixed.put_lengths(&texts);
     let body = u32::try_from(request.body.len()).map_err(|_| TooLarge)?;
@@ -279,6 +280,7 @@ pub fn decode<T>(
             method: text(0)?,
             request_uri: text(1)?,
             script_name: text(2)?,
+            mount_point: Opt::new(texts[9]),
             path_info: text(3)?,
             query_string: text(4)?,
             protocol: text(5)?,
@@ -356,6 +358,7 @@ mod tests {
                 method: "POST".into(),
                 request_uri: "/a?b=c".into(),
                 script_name: "".into(),
+                mount_point: Opt::new(Some(b"/m")),
                 path_info: "/a".into(),
                 query_string: "b=c".into(),
                 protocol: "HTTP/1.1".into(),

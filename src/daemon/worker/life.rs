@@ -21,7 +21,9 @@ use crate::messages;
 use crate::python::attach;
 use crate::python::exceptions;
 use crate::python::raise::Raised;
-use crate::python::runtime::{self, Changed, Options, Replacement, Runtime, Services};
+use crate::python::runtime::{
+    self, Changed, Interpreters, Options, Replacement, Runtime, Services,
+};
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
 static CHANNEL: OnceLock<Channel> = OnceLock::new();
@@ -55,7 +57,7 @@ pub unsafe fn run() -> ! {
     let Some(runtime) = runtime::runtime() else {
         fail(Some(channel), "the runtime is not there");
     };
-    be_worker(runtime, &worker.config);
+    be_worker(runtime);
     serve(worker, runtime)
 }
 
@@ -86,14 +88,14 @@ pub fn channel(log_level: u32) -> &'static Channel {
 }
 
 /// Sets up the main interpreter as that of a worker.
-pub fn be_worker(runtime: &Runtime, config: &GroupConfig) {
+pub fn be_worker(runtime: &Runtime) {
     let Some(main) = runtime.interpreters().pop() else {
         return;
     };
     let guard = attach::attach(main);
     let py = guard.token();
     let signal = attendant::wanted_dump_signal();
-    let result = main.prelude().be_worker(py, config.switch_interval, signal);
+    let result = main.prelude().be_worker(py, signal);
     if let Err(raised) = result {
         let what = "the interpreter could not be set up as that of a worker";
         let code = messages::WORKER_START_FAILED;
@@ -281,8 +283,16 @@ pub fn options(config: &GroupConfig) -> Options {
         server_built: config.server_built.clone(),
         mpm_name: config.mpm_name.clone(),
         process_group: Some(config.name.clone()),
+        // The supervisor has put it into the environment.
+        python_eggs: None,
         working_directory: config.home.clone(),
         run_once: config.threads == 1 && config.maximum_requests == 1,
+        interpreters: Interpreters {
+            rules: config.interpreter_options.clone(),
+            switch_interval: config.switch_interval,
+            free_threading: config.free_threading == Some(true),
+            destroy: config.destroy_interpreter,
+        },
     }
 }
 

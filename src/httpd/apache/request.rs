@@ -415,6 +415,37 @@ impl<'r> Request<'r> {
         unsafe { (*self.as_ptr()).expecting_100 = 0 }
     }
 
+    /// Reads the rest of the body and throws it away, unless the connection ends with this
+    /// response. `Err` is what the handler must return.
+    pub fn discard_body(self) -> Result<(), c_int> {
+        // SAFETY: a live request of this thread.
+        match unsafe { sys::ap_discard_request_body(self.as_ptr()) } {
+            sys::OK => Ok(()),
+            status => Err(status),
+        }
+    }
+
+    /// Has `location`, a path with or without a query, answer in this request's place as to a GET
+    /// without a body (RFC 3875 section 6.2.2). Gives what the handler must return. Access checks
+    /// apply; `LimitInternalRecursion` ends loops.
+    ///
+    /// # Safety
+    /// `location` is a C string that lives as long as the request, of whose response nothing has
+    /// been handed on. Its body has been read, or the connection ends with the response.
+    pub unsafe fn redirect(self, location: *const c_char) -> c_int {
+        self.headers_in().unset(c"Content-Length");
+        self.headers_in().unset(c"Transfer-Encoding");
+        self.forget_continue();
+        // SAFETY: a live request of this thread, and the caller's promise.
+        unsafe {
+            let raw = self.as_ptr();
+            (*raw).method = c"GET".as_ptr();
+            (*raw).method_number = sys::M_GET;
+            sys::ap_internal_redirect(location, raw);
+        }
+        sys::OK
+    }
+
     /// Sets the status and, unless null, the text that follows the protocol.
     ///
     /// # Safety

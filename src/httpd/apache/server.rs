@@ -128,6 +128,13 @@ impl<'s> Server<'s> {
         LEVELS.into_iter().find(logs).unwrap_or(Level::Alert)
     }
 
+    /// Logs a line with the main log, whatever `LogLevel` is. Any thread. Where there is no error
+    /// log yet the line goes to standard error, if its level is notice or above.
+    pub fn log_anyway(level: Level, line: &[u8]) {
+        // SAFETY: null is the main log.
+        unsafe { sys::log::server(core::ptr::null(), level, line) }
+    }
+
     /// Logs a line with this server's log. Any thread.
     pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live server.

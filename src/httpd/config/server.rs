@@ -2,6 +2,8 @@
 
 use core::ffi::c_void;
 
+use super::interpreters::Interpreters;
+use super::remarks::Remark;
 use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
@@ -32,8 +34,6 @@ pub struct Import {
 pub struct Globals {
     /// `WSGIPythonHome`.
     pub python_home: Option<PoolStr>,
-    /// `WSGIPythonPath`, colons and all.
-    pub python_path: Option<PoolStr>,
     /// `WSGIPythonOptimize`.
     pub optimize: Option<u32>,
     /// `WSGIPythonWarnings`, in order.
@@ -42,12 +42,8 @@ pub struct Globals {
     pub hash_seed: Option<Seed>,
     /// `WSGIDontWriteBytecode`.
     pub dont_write_bytecode: Option<bool>,
-    /// `WSGIRestrictStdin`.
-    pub restrict_stdin: Option<bool>,
-    /// `WSGIRestrictStdout`.
-    pub restrict_stdout: Option<bool>,
-    /// `WSGIRestrictSignal`.
-    pub restrict_signal: Option<bool>,
+    /// What concerns interpreters.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// `WSGICaseSensitivity`.
@@ -58,6 +54,10 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// `WSGIPythonEggs`.
+    pub python_eggs: Option<PoolStr>,
+    /// What is to be said of this configuration.
+    pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
     pub imports: Array<Import>,
     /// The process groups; null as long as there is nothing to say of them.
@@ -138,19 +138,18 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
     let pool = unsafe { Pool::new(pool) };
     let globals = pool.place(Globals {
         python_home: None,
-        python_path: None,
         optimize: None,
         warnings: Array::new(pool),
         hash_seed: None,
         dont_write_bytecode: None,
-        restrict_stdin: None,
-        restrict_stdout: None,
-        restrict_signal: None,
+        interpreters: Interpreters::new(pool),
         restrict_embedded: None,
         case_sensitivity: None,
         request_permits: None,
         gateway: None,
         reserve_main: false,
+        python_eggs: None,
+        remarks: Array::new(pool),
         imports: Array::new(pool),
         groups: core::ptr::null_mut(),
     });

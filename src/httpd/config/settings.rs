@@ -3,6 +3,8 @@
 use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
+use crate::exchange::subnet::Subnet;
+use crate::exchange::trusted_proxies::Header;
 use crate::httpd::apache::{Array, Pool, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
@@ -63,6 +65,12 @@ settings! {
     error_override: bool,
     /// `WSGIEnableSendfile`.
     enable_sendfile: bool,
+    /// `WSGITrustedProxyHeaders`, in order; an empty list trusts none.
+    trusted_headers: Array<Header>,
+    /// `WSGITrustedProxies`.
+    trusted_proxies: Array<Subnet>,
+    /// `WSGILocalRedirect`.
+    local_redirect: bool,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
     /// `WSGIPassApacheRequest`.

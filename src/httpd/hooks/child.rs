@@ -5,10 +5,13 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use crate::exchange::abi::{
-    HashSeed, HostTable, Import, Opt, RuntimeOptions, Slice, Source, Text, VERSION,
+    HashSeed, HostTable, Import, InterpreterOptions, Opt, RuntimeOptions, Slice, Source, Text,
+    VERSION,
 };
+use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
+use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
@@ -121,8 +124,20 @@ fn same_minor(hex: u32, text: &str) -> bool {
     text.starts_with(&prefix)
 }
 
+/// The rules for httpd's own processes; WSGISwitchInterval outside of all blocks is for them alone.
+fn embedded_rules(interpreters: &Interpreters, single: bool) -> Vec<Rule> {
+    let base = Rule {
+        switch_interval: interpreters.base.switch_interval,
+        ..Rule::default()
+    };
+    let mut rules = vec![base];
+    rules.extend(interpreters.rules(b"", single));
+    rules
+}
+
 fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int {
-    let path = globals.python_path;
+    let interpreters = &globals.interpreters;
+    let path = interpreters.base.python_path;
     let python_path: Vec<Text<'_>> = path
         .iter()
         .flat_map(|list| values::directories(list.bytes()))
@@ -149,6 +164,11 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
     });
     // With -X a person debugs at the terminal.
     let single = mpm::is_defined(c"ONE_PROCESS");
+    let rules: Vec<Vec<u8>> = embedded_rules(interpreters, single)
+        .iter()
+        .map(Rule::encode)
+        .collect();
+    let rules: Vec<Text<'_>> = rules.iter().map(|rule| Text::new(rule)).collect();
     let threads = mpm::threads();
     let processes = mpm::processes();
     let options = RuntimeOptions {
@@ -156,6 +176,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
         imports: Slice::new(&imports),
         python_path: Slice::new(&python_path),
+        python_eggs: Opt::new(globals.python_eggs.as_ref().map(PoolStr::bytes)),
         warnings: Slice::new(&warnings),
         optimize: globals
             .optimize
@@ -163,9 +184,9 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         hash_seed: seed.kind,
         hash_seed_value: seed.value,
         dont_write_bytecode: globals.dont_write_bytecode.unwrap_or(false),
-        restrict_stdin: globals.restrict_stdin.unwrap_or(false) && !single,
-        restrict_stdout: globals.restrict_stdout.unwrap_or(false) && !single,
-        restrict_signal: globals.restrict_signal.unwrap_or(true),
+        restrict_stdin: interpreters.base.restrict_stdin.unwrap_or(false) && !single,
+        restrict_stdout: interpreters.base.restrict_stdout.unwrap_or(false) && !single,
+        restrict_signal: interpreters.base.restrict_signal.unwrap_or(true),
         multithread: threads != 1,
         multiprocess: processes != 1,
         reserve_main: globals.reserve_main,
@@ -176,6 +197,11 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         server_description: Text::from(mpm::description()),
         server_built: Text::from(mpm::built()),
         mpm_name: Text::from(mpm::name()),
+        interpreters: InterpreterOptions {
+            rules: Slice::new(&rules),
+            free_threading: interpreters.free_threading(b""),
+            destroy: interpreters.destroy.unwrap_or(true),
+        },
     };
     // SAFETY: both tables are valid; this is the child's first thread, after the fork.
     unsafe { (table.start)(&HOST, &options) }

@@ -8,9 +8,10 @@ use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{Level, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::handler_script::HANDLE_REQUEST;
-use crate::httpd::config::{Effective, HandlerScript, expand, settings::MapHead};
+use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
 use crate::httpd::daemon::{Group, route};
-use crate::httpd::exchange::{HttpdExchange, head, table};
+use crate::httpd::exchange::response::Replacement;
+use crate::httpd::exchange::{HttpdExchange, ResponseRules, head, table};
 use crate::httpd::sys::boundary::{self, guard};
 use crate::httpd::sys::{self, request_rec};
 use crate::httpd::{HANDLER, apache::text};
@@ -138,6 +139,7 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
             .or_else(|| config.get(|s| s.pass_authorization))
             .unwrap_or(false),
         map_head: config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto),
+        proxies: proxies::rules(&config),
     };
     let target = Target {
         script: Text::from(place.path(script.path)),
@@ -147,9 +149,15 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
         handler_script: handler.is_some(),
     };
-    let sendfile = config.get(|s| s.enable_sendfile).unwrap_or(false);
-    let error_override = config.get(|s| s.error_override).unwrap_or(false);
-    let exchange = HttpdExchange::new(request, sendfile, error_override);
+    let rules = ResponseRules {
+        sendfile: config.get(|s| s.enable_sendfile).unwrap_or(false),
+        error_override: config.get(|s| s.error_override).unwrap_or(false),
+        // As in mod_wsgi, unless configured.
+        local_redirect: config
+            .get(|s| s.local_redirect)
+            .unwrap_or(matches!(place, Place::Group(..))),
+    };
+    let exchange = HttpdExchange::new(request, rules);
     let result = head::with_head(request, &split, configured, |head| match place {
         Place::Embedded(gateway) => {
             let call = abi::Request {
@@ -293,12 +301,21 @@ fn finish(request: Request<'_>, exchange: &HttpdExchange<'_>, result: i32) -> c_
         return sys::AP_FILTER_ERROR;
     }
     match result {
-        outcome::DONE | outcome::CUT => match exchange.overridden() {
+        outcome::DONE | outcome::CUT => match exchange.replacement() {
             None => sys::OK,
-            Some(status) => {
+            Some(Replacement::ErrorPage(status)) => {
                 exchange.keep_for_error_page();
                 status
             }
+            // What has been cut short is no answer.
+            Some(Replacement::Local(_)) if result == outcome::CUT => {
+                sys::HTTP_INTERNAL_SERVER_ERROR
+            }
+            Some(Replacement::Local(path)) => match exchange.discard_body() {
+                // SAFETY: a C string of the request's pool; the response has not begun.
+                Ok(()) => unsafe { request.redirect(path) },
+                Err(status) => status,
+            },
         },
         // Nobody is there to read an error page.
         _ if request.connection().aborted() => sys::OK,

@@ -51,8 +51,10 @@ fn start_python() {
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
             process_group: None,
+            python_eggs: None,
             working_directory: None,
             run_once: false,
+            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -130,6 +132,7 @@ impl App {
             method: call.method.into(),
             request_uri: call.request_uri.into(),
             script_name: call.script_name.into(),
+            mount_point: Opt::new(call.mount_point.map(str::as_bytes)),
             path_info: call.path_info.into(),
             query_string: call.query_string.into(),
             protocol: "HTTP/1.1".into(),

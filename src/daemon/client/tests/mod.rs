@@ -65,6 +65,7 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         method: "POST".into(),
         request_uri: "/".into(),
         script_name: EMPTY,
+        mount_point: Opt::NONE,
         path_info: "/".into(),
         query_string: Text::new(query),
         protocol: "HTTP/1.1".into(),
