@@ -19,6 +19,7 @@ SWITCHES_SERVER = [
     "WSGICaseSensitivity",
 ]
 SWITCHES_ANYWHERE = [
+    "WSGIPassApacheRequest",
     "WSGIPassAuthorization",
     "WSGIScriptReloading",
     "WSGIChunkedRequest",
@@ -141,6 +142,68 @@ def test_bad_regular_expression(checked, pattern):
 @ours
 def test_bad_regular_expression_is_named(checked):
     rejected(checked, 'WSGIScriptAliasMatch "^/(x" /x.wsgi', "^/(x", "regular expression")
+
+
+# WSGIHandlerScript
+
+HANDLER_OPTIONS = ["process-group", "application-group", "pass-authorization"]
+
+
+@pytest.mark.parametrize("arguments", ["", "name", '"" /x.py', 'name ""'])
+def test_handler_script_needs_two_arguments(checked, arguments):
+    rejected(checked, f"WSGIHandlerScript {arguments}", "WSGIHandlerScript")
+
+
+@ours
+@pytest.mark.parametrize("option", ["colour=red", "callable-object=x", "Process-Group=x"])
+def test_unknown_option_of_a_handler_script(checked, option):
+    words = [option.partition("=")[0], *HANDLER_OPTIONS]
+    rejected(checked, f"WSGIHandlerScript name /x.py {option}", "WSGIHandlerScript", *words)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["colour", "process-group", "process-group=", "application-group=", "pass-authorization=maybe"]
+    + ["pass-authorization=", "=x"],
+)
+def test_bad_option_of_a_handler_script(checked, option):
+    rejected(checked, f"WSGIHandlerScript name /x.py {option}", "WSGIHandlerScript")
+
+
+def test_good_handler_scripts(checked):
+    lines = [
+        "WSGIHandlerScript name /x.py",
+        "WSGIHandlerScript name relative.py",
+        "WSGIHandlerScript name /y.py process-group=%{GLOBAL} application-group=%{SERVER}",
+        'WSGIHandlerScript "another name" "/z z.py" pass-authorization=oN process-group=%{ENV:X}',
+        "WSGIHandlerScript wsgi-script /x.py",
+    ]
+    assert checked("\n".join(lines)) == ""
+
+
+@ours
+def test_handler_script_with_an_undeclared_process_group(checked, new_httpd):
+    """Not an error, since the handler may never be used, but worth a warning."""
+    with new_httpd() as httpd:
+        httpd.add("WSGIHandlerScript name /x.py process-group=nobody")
+        httpd.expect_log("RWSGI0345: .*'nobody'")
+        httpd.start()
+
+
+# WSGIDispatchScript
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", '""', "/x.py group", "/x.py application-group=", "/x.py process-group=x", "/x.py =x"],
+)
+def test_bad_dispatch_script(checked, arguments):
+    rejected(checked, f"WSGIDispatchScript {arguments}", "WSGIDispatchScript")
+
+
+@pytest.mark.parametrize("option", ["", " application-group=x", " application-group=%{SERVER}"])
+def test_good_dispatch_script(checked, option):
+    assert checked(f'WSGIDispatchScript "/x y.py"{option}') == ""
 
 
 # On and Off
@@ -298,7 +361,8 @@ def test_aliases_are_not_for_directories(checked, line):
     "line",
     [*(f"{name} On" for name in SWITCHES_ANYWHERE)]
     + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
-    + ["WSGIProcessGroup %{GLOBAL}"]
+    + ["WSGIProcessGroup %{GLOBAL}", "WSGIHandlerScript name /x.py"]
+    + ["WSGIDispatchScript /x.py"]
     + ["WSGITrustedProxies 10.0.0.0/8", "WSGITrustedProxyHeaders X-Real-IP"]
     + [pytest.param("WSGIReloadFailure Fail", marks=ours)]
     + [pytest.param("WSGILocalRedirect On", marks=ours)],
@@ -340,6 +404,9 @@ def htaccess(new_httpd, line, override):
         pytest.param("WSGILocalRedirect On", "FileInfo", 200, marks=ours),
         ("WSGIApplicationGroup x", "All", 500),
         ("WSGIProcessGroup x", "All", 500),
+        ("WSGIHandlerScript x /x.py", "All", 500),
+        ("WSGIDispatchScript /x.py", "All", 500),
+        ("WSGIPassApacheRequest On", "All", 500),
         ("WSGIScriptAlias / /x", "All", 500),
         ("WSGIPythonPath /x", "All", 500),
     ],

@@ -86,6 +86,9 @@ directives! {
     c"WSGIHandlerScript" Directory
         c"HANDLER-NAME SCRIPT [process-group=NAME] [application-group=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(handler_script::handler_script);
+    c"WSGIDispatchScript" Directory
+        c"SCRIPT [application-group=NAME]: the script that says which groups serve a request"
+        => Arguments::Raw(scripts::dispatch_script);
     c"WSGIPassApacheRequest" Directory
         c"On or Off: whether applications in httpd's own processes get httpd's request structure"
         => setting!(pass_apache_request, values::on_off);

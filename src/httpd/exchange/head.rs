@@ -129,6 +129,19 @@ pub struct Configured<'a> {
     pub proxies: Option<Rules<'a>>,
 }
 
+impl Configured<'_> {
+    /// Before it is settled who serves.
+    pub const UNSETTLED: Configured<'static> = Configured {
+        process_group: b"",
+        chroot: b"",
+        application_group: b"",
+        callable_object: b"",
+        pass_authorization: false,
+        map_head: MapHead::Off,
+        proxies: None,
+    };
+}
+
 /// Builds the head of `request` and calls `serve` with it.
 #[inline]
 pub fn with_head<'r, T>(

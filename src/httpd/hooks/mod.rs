@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod child;
 pub mod consult;
+pub mod dispatch;
 pub mod handler;
 pub mod identity;
 pub mod start;
