@@ -254,10 +254,10 @@ fn empty_lists_change_nothing_and_are_dropped() {
     }
 }
 
-/// Every header, a value and what it changes.
 /// What a header changes.
 type Change = fn(&mut Seen);
 
+/// Every header, a value and what it changes.
 const EACH: &[(&str, &str, Change)] = &[
     ("X-Forwarded-For", "1.1.1.1", |seen| {
         seen.client = "1.1.1.1".into()
