@@ -96,6 +96,7 @@ impl Inquiry<'_, '_> {
                 script: Text::from(path),
                 mtime_us: script_file::modification_time(path).unwrap_or(0),
                 resource: Text::EMPTY,
+                handler_script: false,
                 reloading: self.config.get(|s| s.script_reloading).unwrap_or(true),
                 keep_on_failure: self
                     .config
