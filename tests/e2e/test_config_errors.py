@@ -27,6 +27,7 @@ SWITCHES_ANYWHERE = [
     "WSGIScriptReloading",
     "WSGIChunkedRequest",
     "WSGIEnableSendfile",
+    "WSGIErrorOverride",
 ]
 SWITCHES = SWITCHES_SERVER + SWITCHES_ANYWHERE
 ours = pytest.mark.rwsgi
@@ -235,6 +236,14 @@ def test_bad_head_mapping(checked):
 
 
 @ours
+@pytest.mark.checklist(16)
+@pytest.mark.parametrize("value", ["Maybe", "1", "yes"])
+def test_bad_local_redirect(checked, value):
+    assert checked("WSGILocalRedirect oN") == ""
+    rejected(checked, f"WSGILocalRedirect {value}", "WSGILocalRedirect", *ON_OFF)
+
+
+@ours
 def test_reload_failure(checked):
     for value in ("Keep", "Fail", "keep", "FAIL"):
         assert checked(f"WSGIReloadFailure {value}") == ""
@@ -345,6 +354,62 @@ def test_the_options_of_interpreters_are_for_the_main_server(checked):
     rejected(checked, f"<Directory />\n{section}\n</Directory>", *words)
 
 
+# Trusted proxies
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "localhost",
+        "proxy.example.org",
+        "10.0.0.256",
+        "10.0.0.0/33",
+        "10.0.0.0/x",
+        "10.0.0.0/",
+        "10.0.0.1 nonsense",
+        "::1/129",
+        "1.2.3.4.5",
+        "[::1]",
+        "*",
+        '""',
+    ],
+)
+@pytest.mark.checklist(19, mode="both")
+def test_bad_trusted_proxy(checked, value):
+    culprit = value.split()[-1].strip('"')
+    words = ["Unable to parse trusted proxy", f'"{culprit}"']
+    rejected(checked, f"WSGITrustedProxies {value}", *words)
+    rejected(checked, f"<Location />\nWSGITrustedProxies {value}\n</Location>", *words)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "10.0.0.1",
+        "10.0.0.0/8 192.168.0.0/255.255.0.0",
+        "10 172.16",
+        "::1 2001:db8::/32 fe80::1/128",
+        pytest.param("2001:DB8::/32 0.0.0.0/0 ::/0 ::ffff:10.0.0.0/104", marks=ours),
+        "",
+    ],
+)
+@pytest.mark.checklist(19, mode="both")
+def test_good_trusted_proxy(checked, value):
+    assert checked(f"WSGITrustedProxies {value}") == ""
+
+
+@ours
+def test_trusted_header_that_means_nothing(new_httpd):
+    """It is accepted, and said, since a misspelt name would leave a client's header in place."""
+    with new_httpd() as httpd:
+        httpd.config.log_level = "notice"
+        httpd.add("WSGITrustedProxyHeaders X-Forwarded-For X-Forwarded-Four x-real-ip")
+        done = httpd.check()
+        assert done.returncode == 0
+        httpd.expect_log("RWSGI0632: .*'X-Forwarded-Four'", count=None)
+        httpd.start()
+
+
 # Contexts
 
 SERVER_ONLY = [
@@ -382,7 +447,9 @@ def test_aliases_are_not_for_directories(checked, line):
     + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
     + ["WSGIProcessGroup %{GLOBAL}", "WSGIHandlerScript name /x.py"]
     + ["WSGIDispatchScript /x.py"]
-    + [pytest.param("WSGIReloadFailure Fail", marks=ours)],
+    + ["WSGITrustedProxies 10.0.0.0/8", "WSGITrustedProxyHeaders X-Real-IP"]
+    + [pytest.param("WSGIReloadFailure Fail", marks=ours)]
+    + [pytest.param("WSGILocalRedirect On", marks=ours)],
 )
 def test_allowed_in_directories(checked, line):
     for section in ("VirtualHost *", "Directory /", "Location /", "Files x", "LocationMatch x"):
@@ -403,7 +470,7 @@ def htaccess(new_httpd, line, override):
             WSGIScriptAlias / "{httpd.root}/site/app.wsgi"
         """)
         httpd.start()
-        httpd.allow_log(f".*{line.split()[0]} not allowed here")
+        httpd.allow_log(f".*{line.split()[0]} not allowed here|Unable to parse trusted proxy")
         return httpd.request("/").status
 
 
@@ -414,6 +481,11 @@ def htaccess(new_httpd, line, override):
         ("WSGICallableObject other", "AuthConfig", 500),
         ("WSGIScriptReloading Off", "FileInfo", 200),
         ("WSGIPassAuthorization On", "FileInfo", 200),
+        ("WSGITrustedProxies 10.0.0.0/8", "FileInfo", 200),
+        ("WSGITrustedProxies 10.0.0.0/8", "AuthConfig", 500),
+        ("WSGITrustedProxies nonsense", "FileInfo", 500),
+        ("WSGITrustedProxyHeaders X-Real-IP X-Odd", "FileInfo", 200),
+        pytest.param("WSGILocalRedirect On", "FileInfo", 200, marks=ours),
         ("WSGIApplicationGroup x", "All", 500),
         ("WSGIProcessGroup x", "All", 500),
         ("WSGIHandlerScript x /x.py", "All", 500),

@@ -193,6 +193,7 @@ struct Call<'a> {
     body: memory_exchange::RequestBody<'a>,
     gone_after: Option<usize>,
     keep_on_failure: bool,
+    mount_point: Option<&'a str>,
     handler_script: bool,
 }
 
@@ -213,6 +214,7 @@ impl Default for Call<'_> {
             body: memory_exchange::RequestBody::default(),
             gone_after: None,
             keep_on_failure: true,
+            mount_point: None,
             handler_script: false,
         }
     }
