@@ -2,6 +2,7 @@
 //! wrapped in `wsgiref.validate` where it is meant to conform.
 
 mod environ;
+mod handlers;
 mod input;
 mod memory_exchange;
 mod observed;
@@ -121,11 +122,15 @@ impl App {
                 context_prefix: Opt::new(Some(b"")),
                 context_document_root: Opt::new(Some(b"/srv")),
                 request_scheme: "http".into(),
-                script_filename: path.into(),
+                script_filename: call.resource.unwrap_or(path).into(),
                 process_group: Text::EMPTY,
                 application_group: self.group.into(),
                 callable_object: call.callable.into(),
-                request_handler: "wsgi-script".into(),
+                request_handler: if call.handler_script {
+                    "mine".into()
+                } else {
+                    "wsgi-script".into()
+                },
                 listener_host: Text::EMPTY,
                 listener_port: "80".into(),
             },
@@ -154,7 +159,7 @@ impl App {
         let target = Target {
             script: path.into(),
             mtime_us: self.mtime_us,
-            resource: path.into(),
+            resource: call.resource.unwrap_or(path).into(),
             reloading: true,
             keep_on_failure: call.keep_on_failure,
             handler_script: call.handler_script,
@@ -194,6 +199,7 @@ struct Call<'a> {
     gone_after: Option<usize>,
     keep_on_failure: bool,
     handler_script: bool,
+    resource: Option<&'a str>,
 }
 
 impl Default for Call<'_> {
@@ -214,6 +220,7 @@ impl Default for Call<'_> {
             gone_after: None,
             keep_on_failure: true,
             handler_script: false,
+            resource: None,
         }
     }
 }
