@@ -448,6 +448,8 @@ pub struct Consultation<'a> {
     pub context: *mut c_void,
     /// What the gateway may call.
     pub table: &'a ConsultTable,
+    /// [`native`](super::Exchange::native); null where the script must not have it.
+    pub native: *mut c_void,
 }
 
 /// A gateway.

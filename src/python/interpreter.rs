@@ -43,7 +43,8 @@ pub struct Interpreter {
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
 // published; `scripts` and `running` are touched only while attached to this interpreter, that is, by
-// the one thread that holds its GIL, shared or its own, and no borrow of them is kept across a detach.
+// the one thread that holds its GIL, shared or its own, and no borrow of them is kept across a
+// detach.
 unsafe impl Sync for Interpreter {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Interpreter {}

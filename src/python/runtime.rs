@@ -599,8 +599,8 @@ impl Runtime {
 }
 
 /// Has `announce` tell applications that the process stops, detached, then runs exit handlers in every
-/// interpreter, the main one last, unless `WSGIDestroyInterpreter Off` says not to; then keeps every GIL
-/// for ever.
+/// interpreter, the main one last, unless `WSGIDestroyInterpreter Off` says not to, and keeps every
+/// GIL for ever.
 ///
 /// The interpreters are not finalised: a native thread that comes back from a blocking call into
 /// a finalised interpreter aborts the process (up to 3.13), and a process that ends gives its

@@ -19,7 +19,7 @@ pub mod server;
 pub mod start_response;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::python::attach::Attached;
 use crate::python::object::{Owned, interned};

@@ -94,10 +94,7 @@ impl<'c> Command<'c> {
 
     /// The arguments, split by httpd's rules of quoting.
     pub fn words(&self, arguments: &'c CStr) -> Words<'c> {
-        Words {
-            pool: self.pool(),
-            rest: arguments,
-        }
+        Words::new(self.pool(), arguments)
     }
 
     /// Compiles a regular expression; `None` if it is malformed.
@@ -143,6 +140,11 @@ impl<'c> Words<'c> {
         // SAFETY: a C string in the pool of the configuration, which outlives 'c.
         self.rest = unsafe { CStr::from_ptr(self.pool.copy(arguments).as_ptr()) };
         true
+    }
+
+    /// The words of `text`, which are put into `pool`.
+    pub fn new(pool: Pool<'c>, text: &'c CStr) -> Self {
+        Words { pool, rest: text }
     }
 
     /// The next word; `None` at the end.

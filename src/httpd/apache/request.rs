@@ -229,17 +229,59 @@ impl<'r> Request<'r> {
         self.string(self.raw().useragent_ip)
     }
 
+    /// The client's host name, where `HostnameLookups` wants it.
+    pub fn client_host(self) -> Option<&'r [u8]> {
+        // SAFETY: a live request of this thread; the result is a string of its connection.
+        unsafe {
+            text::optional(sys::ap_get_useragent_host(
+                self.as_ptr(),
+                sys::REMOTE_HOST,
+                core::ptr::null_mut(),
+            ))
+        }
+    }
+
+    /// What `ServerSignature` puts below error pages.
+    pub fn signature(self) -> &'r [u8] {
+        // SAFETY: a live request of this thread; a string in its pool or a constant.
+        unsafe { text::bytes(sys::ap_psignature(c"".as_ptr(), self.as_ptr())) }
+    }
+
+    /// A variable of the TLS module; `None` if there is no such module or variable.
+    pub fn tls_variable(self, name: &CStr) -> Option<&'r [u8]> {
+        // SAFETY: a live request of this thread with its server and connection; the result is a
+        // string in its pool or a constant.
+        unsafe {
+            let raw = self.raw();
+            text::optional(sys::ap_ssl_var_lookup(
+                raw.pool,
+                raw.server,
+                raw.connection,
+                self.as_ptr(),
+                name.as_ptr(),
+            ))
+        }
+    }
+
+    /// Whether a user's name and password can make up for a refusal of access (`Satisfy Any`).
+    pub fn may_authenticate_instead(self) -> bool {
+        // SAFETY: a live request of this thread.
+        unsafe {
+            sys::ap_satisfies(self.as_ptr()) == sys::SATISFY_ANY
+                && sys::ap_some_auth_required(self.as_ptr()) != 0
+        }
+    }
+
+    /// Sets the authenticated user.
+    pub fn set_user(self, name: PoolStr) {
+        // SAFETY: as in `name_file`.
+        unsafe { (*self.as_ptr()).user = name.as_ptr() }
+    }
+
     /// When the request was read, microseconds since the epoch.
     #[inline(always)]
     pub fn time(self) -> i64 {
         self.raw().request_time
-    }
-
-    /// The id that the error log uses, where one has been made.
-    #[inline(always)]
-    pub fn log_id(self) -> Option<&'r [u8]> {
-        // SAFETY: a string in the request's pool.
-        unsafe { text::optional(self.raw().log_id) }
     }
 
     /// The header fields received.
@@ -413,16 +455,6 @@ impl<'r> Request<'r> {
     pub fn forget_continue(self) {
         // SAFETY: a live request of this thread.
         unsafe { (*self.as_ptr()).expecting_100 = 0 }
-    }
-
-    /// Reads the rest of the body and throws it away, unless the connection ends with this
-    /// response. `Err` is what the handler must return.
-    pub fn discard_body(self) -> Result<(), c_int> {
-        // SAFETY: a live request of this thread.
-        match unsafe { sys::ap_discard_request_body(self.as_ptr()) } {
-            sys::OK => Ok(()),
-            status => Err(status),
-        }
     }
 
     /// Has `location`, a path with or without a query, answer in this request's place as to a GET

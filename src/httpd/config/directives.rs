@@ -98,6 +98,13 @@ impl<'c> Target<'c> {
         Ok(&mut self.server()?.settings)
     }
 
+    /// The settings of the section or `.htaccess` in which the directive stands.
+    pub fn section(&mut self) -> Result<&mut Settings, String> {
+        let name = self.name();
+        let directory = self.directory.as_deref_mut();
+        directory.ok_or_else(|| format!("{name} cannot be used here"))
+    }
+
     /// The name of a group as it is kept: the commonest form needs no expansion then.
     pub fn group(&self, name: PoolStr) -> PoolStr {
         match expand::parse(name.bytes()) {

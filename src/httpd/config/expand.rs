@@ -127,6 +127,22 @@ impl<'r> Scope<'_, 'r> {
     }
 }
 
+/// The application group of a script that is asked about requests, which belongs to no mount:
+/// `%{GLOBAL}`, `%{SERVER}` and `%{HOST}` are expanded, everything else is itself.
+pub fn group_of_side_script<'r>(request: Request<'r>, name: &'r [u8]) -> &'r [u8] {
+    match parse(name) {
+        Form::Global | Form::Server | Form::Host => {
+            let scope = Scope {
+                request,
+                script_name: b"",
+                case_sensitive: true,
+            };
+            scope.computed(name)
+        }
+        Form::Literal | Form::Resource | Form::Env(_) => name,
+    }
+}
+
 /// A configured callable name: only `%{ENV:...}` is expanded, and what cannot be is the default.
 pub fn callable<'r>(request: Request<'r>, name: &'r [u8]) -> &'r [u8] {
     if !name.starts_with(b"%") {

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use super::interpreters::Interpreters;
 use super::remarks::Remark;
+use super::scripts::SideScripts;
 use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
@@ -60,6 +61,8 @@ pub struct Globals {
     pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
     pub imports: Array<Import>,
+    /// Scripts that are asked about requests.
+    pub side_scripts: SideScripts,
     /// The process groups; null as long as there is nothing to say of them.
     groups: *mut Groups,
 }
@@ -151,6 +154,7 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         python_eggs: None,
         remarks: Array::new(pool),
         imports: Array::new(pool),
+        side_scripts: SideScripts::default(),
         groups: core::ptr::null_mut(),
     });
     let config = pool.place(ServerConfig {

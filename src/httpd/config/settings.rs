@@ -3,9 +3,10 @@
 use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
+use super::scripts::SideScript;
 use crate::exchange::subnet::Subnet;
 use crate::exchange::trusted_proxies::Header;
-use crate::httpd::apache::{Array, Pool, PoolStr};
+use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -71,8 +72,16 @@ settings! {
     trusted_proxies: Array<Subnet>,
     /// `WSGILocalRedirect`.
     local_redirect: bool,
+    /// `WSGIAccessScript`.
+    access_script: PoolRef<SideScript>,
+    /// `WSGIAuthUserScript`.
+    auth_user_script: PoolRef<SideScript>,
+    /// `WSGIAuthGroupScript`.
+    auth_group_script: PoolRef<SideScript>,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
+    /// `WSGIDispatchScript`.
+    dispatch_script: PoolRef<SideScript>,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
 }

@@ -2,7 +2,7 @@
 
 use super::directives::{Arguments, Context, Directive, Target, take};
 use super::remarks::{Kind, Remark};
-use super::{handler_script, interpreters, mapping, proxies, removed, values};
+use super::{handler_script, interpreters, mapping, proxies, removed, scripts, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -86,6 +86,9 @@ directives! {
     c"WSGIHandlerScript" Directory
         c"HANDLER-NAME SCRIPT [process-group=NAME] [application-group=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(handler_script::handler_script);
+    c"WSGIDispatchScript" Directory
+        c"SCRIPT [application-group=NAME]: the script that says which groups serve a request"
+        => Arguments::Raw(scripts::dispatch_script);
     c"WSGIPassApacheRequest" Directory
         c"On or Off: whether applications in httpd's own processes get httpd's request structure"
         => setting!(pass_apache_request, values::on_off);
@@ -134,6 +137,21 @@ directives! {
     c"WSGITrustedProxies" FileInfo
         c"addresses and subnets of the proxies whose headers are trusted; without it, any peer's are"
         => Arguments::Raw(proxies::trusted_proxies);
+    c"WSGIAccessScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script whose allow_access() may refuse requests"
+        => Arguments::Raw(scripts::access_script);
+    c"WSGIAuthUserScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the users of the provider 'wsgi'"
+        => Arguments::Raw(scripts::auth_user_script);
+    c"WSGIAuthGroupScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the groups of 'Require wsgi-group'"
+        => Arguments::Raw(scripts::auth_group_script);
+    c"WSGIGroupAuthoritative" AuthConfig
+        c"On or Off; it has no effect"
+        => Arguments::One(scripts::group_authoritative);
+    c"WSGIHtaccessScripts" Global
+        c"On or Off: whether .htaccess files may name access, user and group scripts"
+        => Arguments::One(scripts::htaccess_scripts);
     c"WSGIDaemonProcess" Server
         c"NAME [option=value ...]: declares a process group"
         => Arguments::Raw(daemon::directives::daemon_process);
@@ -286,6 +304,7 @@ pub static COMMANDS: CommandTable = CommandTable({
 
 #[cfg(test)]
 mod tests {
+    use super::super::interpreters::PERMITTED;
     use super::*;
 
     #[test]
@@ -302,6 +321,9 @@ mod tests {
                 assert!(section.contains(part), "{name} has no {part}");
             }
             let context = match directive.context {
+                Context::Global if PERMITTED.contains(&name) => {
+                    "Context: main server, `<WSGIInterpreterOptions>`\n"
+                }
                 Context::Global => "Context: main server\n",
                 Context::Server => "Context: main server, virtual host\n",
                 Context::Directory => "Context: main server, virtual host, directory\n",

@@ -129,6 +129,19 @@ pub struct Configured<'a> {
     pub proxies: Option<Rules<'a>>,
 }
 
+impl Configured<'_> {
+    /// Before it is settled who serves.
+    pub const UNSETTLED: Configured<'static> = Configured {
+        process_group: b"",
+        chroot: b"",
+        application_group: b"",
+        callable_object: b"",
+        pass_authorization: false,
+        map_head: MapHead::Off,
+        proxies: None,
+    };
+}
+
 /// Builds the head of `request` and calls `serve` with it.
 #[inline]
 pub fn with_head<'r, T>(
@@ -257,7 +270,7 @@ fn add_redirect<'r>(
 
 /// `SERVER_NAME`: the Host header may be in it, so what HTML would misread is escaped.
 #[inline]
-fn server_name(request: Request<'_>) -> &[u8] {
+pub fn server_name(request: Request<'_>) -> &[u8] {
     let name = request.server_name();
     if name.iter().any(|c| matches!(c, b'<' | b'>' | b'&' | b'"')) {
         request.escape_html(name)
@@ -278,7 +291,7 @@ fn script_filename(request: Request<'_>) -> &[u8] {
 
 /// `REQUEST_URI`: as sent, or as `CGIVar` has it.
 #[inline]
-fn request_uri(request: Request<'_>) -> &[u8] {
+pub fn request_uri(request: Request<'_>) -> &[u8] {
     if request.uses_current_uri() {
         request.uri()
     } else {

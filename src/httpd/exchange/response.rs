@@ -152,7 +152,8 @@ impl StoredHead {
     /// What takes the place of a response with this head.
     #[inline]
     pub(super) fn replacement(&self, rules: ResponseRules) -> Option<Replacement> {
-        if self.status >= sys::HTTP_BAD_REQUEST {
+        // What is no status of HTTP has no error page.
+        if matches!(self.status, 400..=599) {
             return rules
                 .error_override
                 .then_some(Replacement::ErrorPage(self.status));

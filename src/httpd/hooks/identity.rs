@@ -68,19 +68,19 @@ pub fn module_index() -> c_int {
     INDEX.load(Ordering::Relaxed)
 }
 
-unsafe extern "C" fn register_rwsgi(_: *mut apr_pool_t) {
+unsafe extern "C" fn register_rwsgi(pool: *mut apr_pool_t) {
     // SAFETY: httpd calls after it has given the record its number.
-    unsafe { register(&raw mut rwsgi_module) }
+    unsafe { register(pool, &raw mut rwsgi_module) }
 }
 
-unsafe extern "C" fn register_wsgi(_: *mut apr_pool_t) {
+unsafe extern "C" fn register_wsgi(pool: *mut apr_pool_t) {
     // SAFETY: as above.
-    unsafe { register(&raw mut wsgi_module) }
+    unsafe { register(pool, &raw mut wsgi_module) }
 }
 
 /// # Safety
 /// Called by httpd while it loads the record, in its only thread.
-unsafe fn register(record: *mut module) {
+unsafe fn register(pool: *mut apr_pool_t, record: *mut module) {
     // SAFETY: one of the two records, which live for ever; nothing changes it now. Nothing here
     // panics.
     unsafe {
@@ -90,7 +90,7 @@ unsafe fn register(record: *mut module) {
         }
         INDEX.store((*record).module_index, Ordering::Relaxed);
         sys::rwsgi_answer_to_all_names(record);
-        super::register_hooks();
+        super::register_hooks(pool);
     }
 }
 

@@ -1,6 +1,9 @@
 //! What httpd calls: the hooks, and how it finds the module.
 
+pub mod auth;
 pub mod child;
+pub mod consult;
+pub mod dispatch;
 pub mod handler;
 pub mod identity;
 pub mod start;
@@ -40,6 +43,16 @@ static AFTER_TRANSLATE: Names<3> = {
     Names([userdir, vhost, core::ptr::null()])
 };
 
+// The access script may ask for TLS variables, for which mod_ssl may have to renegotiate.
+static BEFORE_ACCESS: Names<2> = {
+    let [ssl] = names([c"mod_ssl.c"]);
+    Names([ssl, core::ptr::null()])
+};
+static AFTER_ACCESS: Names<2> = {
+    let [host] = names([c"mod_authz_host.c"]);
+    Names([host, core::ptr::null()])
+};
+
 /// httpd's `monitor`: called in the parent every ten seconds or so.
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
@@ -49,7 +62,7 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
 }
 
 /// Registers the hooks with httpd.
-fn register_hooks() {
+fn register_hooks(pool: *mut apr_pool_t) {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
         let none = core::ptr::null();
@@ -66,5 +79,31 @@ fn register_hooks() {
             sys::APR_HOOK_MIDDLE,
         );
         sys::ap_hook_handler(Some(handler::handler), none, none, sys::APR_HOOK_MIDDLE);
+        auth::register_providers(pool);
+    }
+}
+
+/// Registers the hook of access scripts; to be called once for a configuration that has scripts for
+/// access, users or groups, while httpd reads it (httpd sorts its hooks once more after that).
+///
+/// These scripts see the URL, so they must be asked for every one: also for a subrequest or an
+/// internal redirect within the same section, where httpd would otherwise rely on what it decided
+/// for the first URL. (It still does within one directory, if only directory sections matter.) A hook
+/// that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`, says so, for the whole server.
+/// Hence none is registered where there are no such scripts.
+pub fn check_every_url() {
+    // SAFETY: a function of the type that httpd asks for; the names live for ever. httpd reads its
+    // configuration in one thread, which is the only one that uses the name of the module whose hooks
+    // are being registered: hooks are sorted by it.
+    unsafe {
+        let loading = (&raw const sys::apr_hook_debug_current).read();
+        (&raw mut sys::apr_hook_debug_current).write(c"mod_rwsgi.c".as_ptr());
+        sys::ap_hook_access_checker(
+            Some(auth::access_checker),
+            BEFORE_ACCESS.0.as_ptr(),
+            AFTER_ACCESS.0.as_ptr(),
+            sys::APR_HOOK_MIDDLE,
+        );
+        (&raw mut sys::apr_hook_debug_current).write(loading);
     }
 }

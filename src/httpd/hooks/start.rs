@@ -68,8 +68,11 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    // What is to be loaded in httpd's own processes needs Python there, whatever may be asked for.
-    if globals.restrict_embedded == Some(true) && globals.imports.items().is_empty() {
+    // What is to be loaded or asked in httpd's own processes needs Python there, whatever may be asked for.
+    if globals.restrict_embedded == Some(true)
+        && globals.imports.items().is_empty()
+        && !globals.side_scripts.in_use
+    {
         return Ok(());
     }
     let module = load::module_file()

@@ -25,7 +25,7 @@ use crate::python::runtime::{self, Options, Services};
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn start_python() {
+pub(crate) fn start_python() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let options = Options {
@@ -183,6 +183,7 @@ struct Call<'a> {
     callable: &'a str,
     server_name: &'a str,
     script_name: &'a str,
+    mount_point: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -203,6 +204,7 @@ impl Default for Call<'_> {
             callable: "application",
             server_name: "localhost",
             script_name: "",
+            mount_point: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",
