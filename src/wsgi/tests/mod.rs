@@ -2,6 +2,7 @@
 //! wrapped in `wsgiref.validate` where it is meant to conform.
 
 mod environ;
+mod events;
 mod input;
 mod memory_exchange;
 mod observed;
@@ -146,7 +147,7 @@ impl App {
             daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
-            request_id: Opt::NONE,
+            request_id: Opt::new(call.request_id.map(str::as_bytes)),
             connection_id: Opt::NONE,
             headers: Slice::new(&headers),
             variables: Slice::new(&variables),
@@ -184,6 +185,7 @@ struct Call<'a> {
     server_name: &'a str,
     script_name: &'a str,
     mount_point: Option<&'a str>,
+    request_id: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -193,7 +195,6 @@ struct Call<'a> {
     body: memory_exchange::RequestBody<'a>,
     gone_after: Option<usize>,
     keep_on_failure: bool,
-    mount_point: Option<&'a str>,
     handler_script: bool,
 }
 
@@ -205,6 +206,7 @@ impl Default for Call<'_> {
             server_name: "localhost",
             script_name: "",
             mount_point: None,
+            request_id: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",
@@ -214,7 +216,6 @@ impl Default for Call<'_> {
             body: memory_exchange::RequestBody::default(),
             gone_after: None,
             keep_on_failure: true,
-            mount_point: None,
             handler_script: false,
         }
     }
