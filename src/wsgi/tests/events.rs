@@ -32,7 +32,7 @@ fn events_of_a_request() {
              \x20       start_response('200 OK', [])\n\
              \x20       return [' '.join(name for name, _ in seen).encode()]\n\
              \x20   if environ['QUERY_STRING'] == 'last':\n\
-             \x20       _, event = seen[-3]\n\
+             \x20       _, event = seen[-2]\n\
              \x20       start_response('200 OK', [])\n\
              \x20       return [repr([event[k] for k in ('status', 'output_length', \
              'output_writes', 'input_length', 'input_reads')]).encode()]\n\
