@@ -3,11 +3,17 @@ is another. Each is in tests/layouts, with what it serves."""
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import textwrap
 from contextlib import contextmanager
 
 import pytest
@@ -413,7 +419,7 @@ class TestEveryOption:
         titles = set()
         for pid in pids:
             with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                titles.add(stream.read().rstrip(b"\0 ").partition(b"\0")[0])
+                titles.add(stream.read().partition(b"\0")[0].rstrip())
         assert titles == {b"(wsgi:every)"}
 
     def test_one_request_for_each_process(self, server):
@@ -427,6 +433,216 @@ class TestEveryOption:
         os.kill(pid, signal.SIGTERM)
         server.wait_until((data / "ended").exists, "the service was not told")
         server.wait_until(lambda: (data / "pid").read_text() != str(pid), "it is not started again")
+
+
+# Users, groups and hosts are checked by scripts
+
+
+def basic(user, password):
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+def digest(server, path, user, password, host):
+    """The credentials that a browser computes from the challenge."""
+    challenge = server.request(path, host=host).header("WWW-Authenticate")
+    assert challenge.startswith("Digest ")
+    field = dict(re.findall(r'(\w+)="?([^",]*)"?', challenge))
+    md5 = lambda text: hashlib.md5(text.encode()).hexdigest()  # noqa: E731
+    secret = md5(f"{user}:{field['realm']}:{password}")
+    nonce, count, own = field["nonce"], "00000001", "0a4f113b"
+    answer = md5(f"{secret}:{nonce}:{count}:{own}:auth:{md5(f'GET:{path}')}")
+    return {
+        "Authorization": f'Digest username="{user}", realm="{field["realm"]}", nonce="{nonce}", '
+        f'uri="{path}", qop=auth, nc={count}, cnonce="{own}", response="{answer}", '
+        f"algorithm={field.get('algorithm', 'MD5')}"
+    }
+
+
+def make_agents(server):
+    """The database of the Django project, as `manage.py` would make it."""
+    directory = server.root / "srv/agents/db"
+    directory.mkdir()
+    code = """
+        import django
+        django.setup()
+        from django.core.management import call_command
+        call_command("migrate", verbosity=0)
+        from django.contrib.auth.models import Group, User
+        group = Group.objects.create(name="secret-agents")
+        for name, active, member in (("bond", 1, 1), ("retired", 0, 1), ("clerk", 1, 0)):
+            user = User.objects.create_user(name, password="007", is_active=active)
+            if member:
+                user.groups.add(group)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        check=True,
+        cwd=server.root / "srv/agents",
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "agents.settings"},
+    )
+    if paths.httpd_user():
+        for path in [directory, *directory.iterdir()]:
+            shutil.chown(path, *paths.httpd_user())
+
+
+@NEEDS_PACKAGES
+class TestAuthScripts:
+    HOST = "intranet.example"
+
+    @pytest.fixture(scope="class", params=["event", "prefork"])
+    def server(self, new_httpd, request):
+        prepare = make_agents
+        with served(new_httpd, "auth-scripts", prepare=prepare, mpm=request.param) as server:
+            yield server
+
+    def status(self, server, path, user="", password="", host=None):
+        headers = basic(user, password) if user else {}
+        server.allow_log(
+            r"^AH(01617|01618|01796|01797|01630|01629|01631|01790|01792|01793)|RWSGI05\d\d: "
+        )
+        return server.request(path, host=host or self.HOST, headers=headers).status
+
+    def test_a_file_and_then_the_script(self, server):
+        for user, password, status in (
+            ("", "", 401),
+            ("carol", "secret", 200),
+            ("carol", "wrong", 401),
+            ("dora", "red", 200),
+            ("dora", "wrong", 401),
+            ("nobody", "x", 401),
+        ):
+            assert self.status(server, "/page.txt", user, password) == status, user
+
+    def test_groups_before_an_application(self, server):
+        path = "/reports/2024"
+        assert self.status(server, path) == 401
+        assert self.status(server, path, "erin", "green") == 401
+        for user, password in (("dora", "red"), ("frank", "blue")):
+            answer = server.get(path, host=self.HOST, headers=basic(user, password))
+            assert parts(answer) == [user, "Basic", "/2024"]
+
+    def test_digest(self, server):
+        path = "/digest/file.txt"
+        server.allow_log(r"^AH0(1630|1631|179\d)")
+        for user, password, status in (
+            ("dora", "red", 200),
+            ("erin", "green", 200),
+            ("frank", "blue", 401),
+            ("dora", "green", 401),
+            ("nobody", "x", 401),
+        ):
+            headers = digest(server, path, user, password, self.HOST)
+            assert server.request(path, host=self.HOST, headers=headers).status == status, user
+
+    def test_hosts_or_users(self, server):
+        path = "/lan/map.txt"
+        server.allow_log(r"^AH0|RWSGI05\d\d: ")
+        for lan, user, status in (
+            ("yes", None, 200),
+            ("no", ("dora", "red"), 200),
+            ("no", None, 401),
+            ("no", ("dora", "x"), 401),
+        ):
+            headers = {"X-Lan": lan, **(basic(*user) if user else {})}
+            assert server.request(path, host=self.HOST, headers=headers).status == status, lan
+
+    def test_the_handlers_of_django(self, server):
+        host = "agents.example"
+        assert server.get("/", host=host).text == "3 agents"
+        assert self.status(server, "/secret/plan.txt", host=host) == 401
+        assert self.status(server, "/secret/plan.txt", "bond", "007", host) == 200
+        assert self.status(server, "/secret/plan.txt", "bond", "006", host) == 401
+        assert self.status(server, "/secret/plan.txt", "retired", "007", host) == 401
+
+
+# A dispatch script, and handlers
+
+
+class TestDispatchByHost:
+    @pytest.fixture(scope="class", params=["event", "prefork"])
+    def server(self, new_httpd, request):
+        with served(new_httpd, "dispatch-by-host", mpm=request.param, threads=3) as server:
+            yield server
+
+    @pytest.mark.parametrize(
+        ("tenant", "group"), [("alpha", "tenants-a"), ("mu", "tenants-b"), ("zeta", "tenants-b")]
+    )
+    def test_the_script_chooses(self, server, tenant, group):
+        host = f"{tenant}.tenants.example"
+        seen = parts(server.get("/", host=host))
+        assert seen == ["pages", group, f"tenant-{tenant}", "application"]
+        seen = parts(server.get("/shop/cart", host=host))
+        assert seen == ["shop", group, f"tenant-{tenant}", "shop"]
+
+    def test_no_tenant(self, server):
+        seen = parts(server.get("/", host="tenants.example"))
+        assert seen == ["pages", "tenants-a", "", "application"]
+
+    def test_a_script_that_raises(self, server):
+        server.expect_log(r"^RWSGI\d+: .*LookupError")
+        server.allow_log(r"LookupError: this tenant has not paid")
+        assert server.request("/", host="evil.tenants.example").status == 500
+
+    def test_a_handler_of_files(self, server):
+        host = "pages.example"
+        seen = parts(server.get("/hello.txt", host=host))
+        assert seen == ["hello.txt", "tenants-b", "", "text-page", "pages.wsgi", "0", "Hello"]
+        seen = parts(server.get("/printed/hello", host=host))
+        assert seen == ["hello.txt", "tenants-b", "", "text-page", "pages.wsgi", "1", "Hello"]
+
+    def test_a_handler_of_a_place(self, server):
+        seen = parts(server.get("/echo/what/ever", host="pages.example"))
+        assert seen[1:5] == ["", "echo", "echo-page", "pages.wsgi"]
+
+
+# Behind a proxy
+
+
+class TestBehindProxy:
+    @pytest.fixture(scope="class")
+    def server(self, new_httpd):
+        with served(new_httpd, "behind-proxy") as server:
+            yield server
+
+    def test_the_application_sees_the_world(self, server):
+        headers = {"X-Forwarded-For": "198.51.100.7"}
+        seen = server.json("/api/x", host="www.front.example", headers=headers)
+        assert seen["REMOTE_ADDR"] == "198.51.100.7"
+        assert seen["HTTP_HOST"] == "www.front.example"
+        assert seen["SERVER_PORT"] == "443"
+        assert seen["wsgi.url_scheme"] == "https"
+        assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/api", "/x")
+        assert seen["mod_wsgi.mount_point"] == "/api"
+        assert seen["mod_wsgi.script_name"] == "/backend"
+        assert seen["uri"] == "https://www.front.example/api"
+
+    def test_addresses_that_a_client_invents(self, server):
+        for invented, seen in (
+            ("", "127.0.0.1"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("203.0.113.1, 198.51.100.7", "198.51.100.7"),
+            ("203.0.113.1, 198.51.100.7, 10.1.0.9", "198.51.100.7"),
+        ):
+            headers = {"X-Forwarded-For": invented} if invented else {}
+            address = server.json("/api/", headers=headers)["REMOTE_ADDR"]
+            assert address == seen, invented
+
+    def test_nobody_else_is_the_front_server(self, server):
+        headers = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"}
+        seen = server.json("/api/untrusted", headers=headers)
+        assert seen["REMOTE_ADDR"] == "127.0.0.1"
+        assert seen["wsgi.url_scheme"] == "http"
+        assert "HTTP_X_FORWARDED_FOR" not in seen
+        assert seen["SCRIPT_NAME"] == "/backend"
+
+    def test_bodies_and_redirects(self, server):
+        body = os.urandom(200_000)
+        answer = server.request("/api/echo", method="POST", body=body)
+        assert (answer.status, answer.body) == (200, body)
+        moved = server.request("/api/moved", host=f"front.example:{server.port}")
+        assert moved.status == 302
+        assert moved.header("Location") == f"http://front.example:{server.port}/api/here"
 
 
 @pytest.mark.rwsgi

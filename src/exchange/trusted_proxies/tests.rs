@@ -254,8 +254,11 @@ fn empty_lists_change_nothing_and_are_dropped() {
     }
 }
 
+/// What a header changes.
+type Change = fn(&mut Seen);
+
 /// Every header, a value and what it changes.
-const EACH: &[(&str, &str, fn(&mut Seen))] = &[
+const EACH: &[(&str, &str, Change)] = &[
     ("X-Forwarded-For", "1.1.1.1", |seen| {
         seen.client = "1.1.1.1".into()
     }),
