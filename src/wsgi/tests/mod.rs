@@ -3,6 +3,7 @@
 
 mod environ;
 mod handlers;
+mod events;
 mod input;
 mod memory_exchange;
 mod observed;
@@ -151,7 +152,7 @@ impl App {
             daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
-            request_id: Opt::NONE,
+            request_id: Opt::new(call.request_id.map(str::as_bytes)),
             connection_id: Opt::NONE,
             headers: Slice::new(&headers),
             variables: Slice::new(&variables),
@@ -189,6 +190,7 @@ struct Call<'a> {
     server_name: &'a str,
     script_name: &'a str,
     mount_point: Option<&'a str>,
+    request_id: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -210,6 +212,7 @@ impl Default for Call<'_> {
             server_name: "localhost",
             script_name: "",
             mount_point: None,
+            request_id: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",
