@@ -124,11 +124,11 @@ impl<'a> Element<'a> {
     }
 }
 
-/// What has been read, and what follows it.
-type Rest<'a, T> = Option<(T, &'a [u8])>;
+/// A name and its value, without quotes.
+type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
 
-/// `token=value` at the beginning of `text`.
-fn pair(text: &[u8]) -> Rest<'_, (&[u8], Cow<'_, [u8]>)> {
+/// `token=value` at the beginning of `text`: name, value, and what follows.
+fn pair(text: &[u8]) -> Option<(Pair<'_>, &[u8])> {
     let equals = text.iter().position(|c| !is_token(*c))?;
     let (name, rest) = text.split_at(equals);
     let rest = rest.strip_prefix(b"=").filter(|_| !name.is_empty())?;
@@ -145,8 +145,8 @@ fn pair(text: &[u8]) -> Rest<'_, (&[u8], Cow<'_, [u8]>)> {
     (!value.is_empty()).then_some(((name, Cow::Borrowed(value)), after))
 }
 
-/// The value of a quoted string whose first quote has been taken off.
-fn unquote(text: &[u8]) -> Rest<'_, Cow<'_, [u8]>> {
+/// The value of a quoted string whose first quote has been taken off, and what follows it.
+fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let stop = text.iter().position(|c| matches!(c, b'"' | b'\\'))?;
     let mut value = Vec::new();
     if text[stop] == b'"' {

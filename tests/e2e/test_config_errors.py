@@ -17,6 +17,9 @@ SWITCHES_SERVER = [
     "WSGIRestrictSignal",
     "WSGIRestrictEmbedded",
     "WSGICaseSensitivity",
+    "WSGIPerInterpreterGIL",
+    "WSGIFreeThreading",
+    "WSGIDestroyInterpreter",
 ]
 SWITCHES_ANYWHERE = [
     "WSGIPassApacheRequest",
@@ -271,6 +274,86 @@ def test_bad_optimization(checked, value):
     rejected(checked, f"WSGIPythonOptimize {value}", "WSGIPythonOptimize")
 
 
+@pytest.mark.checklist(18)
+@pytest.mark.parametrize("value", ["0", "-1", "x", "0.0", "1s", '""'])
+def test_bad_switch_interval(checked, value):
+    rejected(checked, f"WSGISwitchInterval {value}", "WSGISwitchInterval")
+    section = f"<WSGIInterpreterOptions>\nWSGISwitchInterval {value}\n</WSGIInterpreterOptions>"
+    rejected(checked, section, "WSGISwitchInterval")
+
+
+# Options of interpreters
+
+
+def options(text, selectors=""):
+    return f"<WSGIInterpreterOptions{selectors}>\n{text}\n</WSGIInterpreterOptions>"
+
+
+@ours
+@pytest.mark.checklist(23)
+@pytest.mark.parametrize(
+    ("selectors", "words"),
+    [
+        (" thread=1", ["unknown selector 'thread'", "process-group="]),
+        (" application-group=a application-group=b", ["application-group", "more than once"]),
+        (" process-group=a Process-Group=b", ["more than once"]),
+        (" word", ["'word'", "name=value"]),
+        (" application-group", ["'application-group'", "name=value"]),
+    ],
+)
+def test_bad_selectors(checked, selectors, words):
+    rejected(checked, options("WSGIRestrictStdin On", selectors), *words)
+
+
+@ours
+@pytest.mark.checklist(23)
+def test_selectors(checked):
+    for selectors in (
+        "",
+        " process-group=%{GLOBAL}",
+        ' application-group="two words" process-group=nobody',
+    ):
+        assert checked(options("WSGIRestrictStdin On", selectors)) == ""
+    rejected(
+        checked,
+        "<WSGIInterpreterOptions application-group=a\n</WSGIInterpreterOptions>",
+        "missing closing '>'",
+    )
+
+
+@ours
+@pytest.mark.checklist(16, 23)
+def test_what_may_stand_in_the_options_of_interpreters(checked):
+    for line in (
+        "WSGIPerInterpreterGIL Off",
+        "WSGIFreeThreading Off",
+        "WSGISwitchInterval 1",
+        "WSGIPythonPath /a:/b",
+        "WSGIRestrictStdin On",
+        "WSGIRestrictStdout On",
+        "wsgirestrictsignal off",
+    ):
+        assert checked(options(line)) == ""
+    for line in (
+        "WSGIDestroyInterpreter Off",
+        "WSGIPythonHome /usr",
+        "WSGIScriptAlias / /x.wsgi",
+        "ServerName x",
+        "<Location />\n</Location>",
+        options("WSGIRestrictStdin On"),
+    ):
+        rejected(checked, options(line), "WSGIInterpreterOptions", "cannot stand here")
+    rejected(checked, options("WSGIRestrictStdin Maybe"), "WSGIRestrictStdin", *ON_OFF)
+
+
+@pytest.mark.checklist(21, 23)
+def test_the_options_of_interpreters_are_for_the_main_server(checked):
+    section = options("WSGIRestrictStdin On")
+    words = ["WSGIInterpreterOptions"]
+    rejected(checked, f"<VirtualHost *>\n{section}\n</VirtualHost>", *words)
+    rejected(checked, f"<Directory />\n{section}\n</Directory>", *words)
+
+
 # Trusted proxies
 
 
@@ -336,6 +419,7 @@ SERVER_ONLY = [
     "WSGIPythonOptimize 1",
     "WSGIPythonWarnings ignore",
     "WSGIPythonHashSeed 0",
+    "WSGISwitchInterval 0.01",
 ]
 NOT_IN_DIRECTORIES = ["WSGIScriptAlias / /x", "WSGIScriptAliasMatch / /x"]
 

@@ -112,9 +112,9 @@ fn seen_by(rules: Rules<'_>, case: Case<'_>) -> Seen {
         authorization: Authorization::Hidden,
         request_time_us: 0,
         accept_time_us: 0,
-        daemon_time_us: 0,
         daemon_connects: 0,
         daemon_restarts: 0,
+        daemon_time_us: 0,
         server_pid: 1,
         request_id: Opt::NONE,
         connection_id: Opt::NONE,
@@ -254,6 +254,7 @@ fn empty_lists_change_nothing_and_are_dropped() {
     }
 }
 
+/// What a header changes.
 type Change = fn(&mut Seen);
 
 /// Every header, a value and what it changes.

@@ -284,13 +284,6 @@ impl<'r> Request<'r> {
         self.raw().request_time
     }
 
-    /// The id that the error log uses, where one has been made.
-    #[inline(always)]
-    pub fn log_id(self) -> Option<&'r [u8]> {
-        // SAFETY: a string in the request's pool.
-        unsafe { text::optional(self.raw().log_id) }
-    }
-
     /// The header fields received.
     #[inline(always)]
     pub fn headers_in(self) -> Table<'r> {
