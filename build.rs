@@ -35,7 +35,6 @@ mod httpd {
         "ap_check_cmd_context",
         "ap_context_document_root",
         "ap_context_prefix",
-        "ap_discard_request_body",
         "ap_document_root",
         "ap_escape_html2",
         "ap_exists_config_define",

@@ -231,16 +231,6 @@ codes! {
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
 
-    // 0630-0649: a configuration written for mod_wsgi.
-    /// A directive or option that mod_wsgi has removed.
-    REMOVED_DIRECTIVE = 630;
-    /// mod_wsgi is loaded beside this module.
-    MOD_WSGI_LOADED = 631;
-    /// A directive that cannot have the effect that it was written for.
-    POINTLESS_DIRECTIVE = 632;
-    // 0590-0609: events.
-    /// A subscriber of an event raised, or a module of applications could not be set up.
-    EVENT_CALLBACK_FAILED = 590;
     // 0500-0529: scripts that are asked about requests.
     /// A script has no function that it must have.
     NO_FUNCTION = 500;
@@ -254,6 +244,7 @@ codes! {
     NO_USER_SCRIPT = 504;
     /// `Require wsgi-group` is used where no script is configured.
     NO_GROUP_SCRIPT = 505;
+
     // 0560-0589: interpreters.
     /// WSGIPerInterpreterGIL needs Python 3.12.
     OWN_GIL_UNKNOWN = 560;
@@ -267,6 +258,18 @@ codes! {
     SWITCH_INTERVAL_SHARED = 564;
     /// A switch interval without a global lock.
     SWITCH_INTERVAL_WITHOUT_GIL = 565;
+
+    // 0590-0609: events.
+    /// A subscriber of an event raised, or a module of applications could not be set up.
+    EVENT_CALLBACK_FAILED = 590;
+
+    // 0630-0649: a configuration written for mod_wsgi.
+    /// A directive or option that mod_wsgi has removed.
+    REMOVED_DIRECTIVE = 630;
+    /// mod_wsgi is loaded beside this module.
+    MOD_WSGI_LOADED = 631;
+    /// A directive that cannot have the effect that it was written for.
+    POINTLESS_DIRECTIVE = 632;
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ pub fn variables<'a>(head: &RequestHead<'a>) -> Vec<Variable<'a>> {
     for (name, value) in [
         ("REQUEST_METHOD", head.method),
         ("REQUEST_URI", head.request_uri),
-        ("SCRIPT_NAME", head.script_name),
         ("PATH_INFO", head.path_info),
         ("QUERY_STRING", head.query_string),
         ("SERVER_PROTOCOL", head.protocol),
@@ -53,11 +52,17 @@ pub fn variables<'a>(head: &RequestHead<'a>) -> Vec<Variable<'a>> {
         ("SERVER_ADMIN", site.server_admin),
         ("CONTEXT_PREFIX", site.context_prefix),
         ("CONTEXT_DOCUMENT_ROOT", site.context_document_root),
+        ("mod_wsgi.mount_point", head.mount_point),
         ("mod_wsgi.request_id", head.request_id),
         ("mod_wsgi.connection_id", head.connection_id),
     ] {
         put(name, value.bytes());
     }
+    let script_name = head.mount_point.bytes();
+    put(
+        "SCRIPT_NAME",
+        script_name.or(Some(head.script_name.bytes())),
+    );
     put("HTTPS", head.https.then_some(&b"1"[..]));
     put("HTTP_AUTHORIZATION", credentials(head, b"Authorization"));
     put(

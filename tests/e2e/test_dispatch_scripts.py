@@ -7,7 +7,7 @@ import threading
 import pytest
 from harness.curl import curl
 
-WHERE = '''
+WHERE = """
     import json
     import os
     from wsgiref.validate import validator
@@ -34,7 +34,7 @@ WHERE = '''
     other = named("other")
     by_variable = named("by_variable")
     handle_request = named("handle_request")
-'''
+"""
 
 DISPATCH = '''
     """Does what the query says: NAME=VALUE, separated by `&`."""
@@ -154,6 +154,10 @@ def server(new_httpd):
             SetEnv REQUEST_METHOD "not this"
             <Location /app/authorised>
                 WSGIPassAuthorization On
+            </Location>
+            <Location /app/proxied>
+                WSGITrustedProxies 127.0.0.1
+                WSGITrustedProxyHeaders X-Forwarded-For X-Forwarded-Proto X-Script-Name
             </Location>
             <Location /app/request>
                 WSGIPassApacheRequest On
@@ -337,6 +341,19 @@ def test_environ_follows_the_configuration(server):
     told = told_environ(server, "/handled/x?tell")
     assert told["mod_wsgi.handler_script"] == f"{server.root}/site/app.wsgi"
     assert told["mod_wsgi.request_handler"] == "mine"
+
+
+def test_trusted_proxies(server):
+    """The script sees the client as the application will."""
+    headers = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+    headers["X-Script-Name"] = "/outside"
+    told = told_environ(server, "/app/proxied/x?tell", headers=headers)
+    assert (told["REMOTE_ADDR"], told["HTTPS"]) == ("192.0.2.7", "1")
+    assert (told["SCRIPT_NAME"], told["mod_wsgi.script_name"]) == ("/outside", "/app")
+    assert told["mod_wsgi.mount_point"] == "/outside"
+    told = told_environ(server, "/app/x?tell", headers=headers)
+    assert (told["REMOTE_ADDR"], told["SCRIPT_NAME"]) == ("127.0.0.1", "/app")
+    assert "HTTPS" not in told
 
 
 @pytest.mark.checklist(75)

@@ -457,16 +457,6 @@ impl<'r> Request<'r> {
         unsafe { (*self.as_ptr()).expecting_100 = 0 }
     }
 
-    /// Reads the rest of the body and throws it away, unless the connection ends with this
-    /// response. `Err` is what the handler must return.
-    pub fn discard_body(self) -> Result<(), c_int> {
-        // SAFETY: a live request of this thread.
-        match unsafe { sys::ap_discard_request_body(self.as_ptr()) } {
-            sys::OK => Ok(()),
-            status => Err(status),
-        }
-    }
-
     /// Has `location`, a path with or without a query, answer in this request's place as to a GET
     /// without a body (RFC 3875 section 6.2.2). Gives what the handler must return. Access checks
     /// apply; `LimitInternalRecursion` ends loops.

@@ -72,18 +72,18 @@ settings! {
     trusted_proxies: Array<Subnet>,
     /// `WSGILocalRedirect`.
     local_redirect: bool,
-    /// `WSGIHandlerScript`, those of this section first.
-    handler_scripts: HandlerScripts,
-    /// `WSGIDispatchScript`.
-    dispatch_script: PoolRef<SideScript>,
-    /// `WSGIPassApacheRequest`.
-    pass_apache_request: bool,
     /// `WSGIAccessScript`.
     access_script: PoolRef<SideScript>,
     /// `WSGIAuthUserScript`.
     auth_user_script: PoolRef<SideScript>,
     /// `WSGIAuthGroupScript`.
     auth_group_script: PoolRef<SideScript>,
+    /// `WSGIHandlerScript`, those of this section first.
+    handler_scripts: HandlerScripts,
+    /// `WSGIDispatchScript`.
+    dispatch_script: PoolRef<SideScript>,
+    /// `WSGIPassApacheRequest`.
+    pass_apache_request: bool,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.

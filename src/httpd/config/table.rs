@@ -304,6 +304,7 @@ pub static COMMANDS: CommandTable = CommandTable({
 
 #[cfg(test)]
 mod tests {
+    use super::super::interpreters::PERMITTED;
     use super::*;
 
     #[test]
@@ -320,6 +321,9 @@ mod tests {
                 assert!(section.contains(part), "{name} has no {part}");
             }
             let context = match directive.context {
+                Context::Global if PERMITTED.contains(&name) => {
+                    "Context: main server, `<WSGIInterpreterOptions>`\n"
+                }
                 Context::Global => "Context: main server\n",
                 Context::Server => "Context: main server, virtual host\n",
                 Context::Directory => "Context: main server, virtual host, directory\n",
