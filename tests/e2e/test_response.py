@@ -228,6 +228,7 @@ def test_location_with_200_is_no_internal_redirect(server):
     assert response.header("Location") == "/raw/hello"
 
 
+@pytest.mark.rwsgi("daemon")
 def test_status_header_is_no_status(server):
     assert server.get("/raw/status-header").body == b"mine"
 
