@@ -244,6 +244,12 @@ codes! {
     NO_USER_SCRIPT = 504;
     /// `Require wsgi-group` is used where no script is configured.
     NO_GROUP_SCRIPT = 505;
+
+    // 0610-0629: metrics and telemetry.
+    /// Telemetry cannot be sent.
+    NO_TELEMETRY = 610;
+    /// The page with httpd's scoreboard could not be made.
+    NO_SCOREBOARD_PAGE = 611;
 }
 
 #[cfg(test)]

@@ -40,11 +40,7 @@ impl From<Raised> for Unusable {
 ///
 /// # Errors
 /// It is none of them, or an exception of the application.
-pub fn read(
-    py: Attached,
-    result: &Owned,
-    accepted: u32,
-) -> core::result::Result<Answer, Unusable> {
+pub fn read(py: Attached, result: &Owned, accepted: u32) -> core::result::Result<Answer, Unusable> {
     let takes = |kind| accepted & kind != 0;
     let object = result.as_ptr();
     // SAFETY: a live object, compared with and tested for types.
@@ -110,9 +106,7 @@ fn checked(text: &[u8], may_be_empty: bool) -> core::result::Result<Vec<u8>, Unu
 /// `object` is live.
 unsafe fn is_iterable(object: *mut ffi::PyObject) -> bool {
     // SAFETY: a live object; its type is only read.
-    unsafe {
-        (*ffi::Py_TYPE(object)).tp_iter.is_some() || ffi::PySequence_Check(object) != 0
-    }
+    unsafe { (*ffi::Py_TYPE(object)).tp_iter.is_some() || ffi::PySequence_Check(object) != 0 }
 }
 
 /// # Safety
@@ -172,7 +166,9 @@ pub fn wanted(accepted: u32) -> String {
         kinds.push("None");
     }
     let text = kinds.join(" or ");
-    if takes(accepts::EMPTY) || !takes(accepts::UTF8 | accepts::LATIN1 | accepts::BYTES | accepts::NAMES) {
+    if takes(accepts::EMPTY)
+        || !takes(accepts::UTF8 | accepts::LATIN1 | accepts::BYTES | accepts::NAMES)
+    {
         return text;
     }
     format!("{text}, and no text in it may be empty")

@@ -4,9 +4,9 @@ use pyo3::ffi;
 
 use super::ServerSide;
 use super::tls::{self, Tls};
+use crate::exchange::Authorization;
 use crate::exchange::abi::Consultation;
 use crate::exchange::header_names::{self, KNOWN, Variable};
-use crate::exchange::Authorization;
 use crate::python::attach::Attached;
 use crate::python::log;
 use crate::python::object::{Owned, file_system_text, int, latin1, set_item, tuple};

@@ -199,12 +199,7 @@ impl Inquiry<'_> {
 }
 
 /// `function(environ, *arguments)`.
-fn call(
-    py: Attached,
-    function: &Owned,
-    environ: &Owned,
-    arguments: &[Text<'_>],
-) -> Result<Owned> {
+fn call(py: Attached, function: &Owned, environ: &Owned, arguments: &[Text<'_>]) -> Result<Owned> {
     let texts = arguments
         .iter()
         .map(|argument| latin1(py, argument.bytes()))

@@ -70,7 +70,11 @@ pub fn method(_py: Attached, object: &Owned, name: &CStr) -> Result<Owned> {
 /// `object` was made by [`new`].
 pub unsafe fn end(_py: Attached, object: &Owned) {
     // SAFETY: by contract an instance of Auth.
-    unsafe { (*object.as_ptr().cast::<Auth>()).view.set(core::ptr::null()) }
+    unsafe {
+        (*object.as_ptr().cast::<Auth>())
+            .view
+            .set(core::ptr::null())
+    }
 }
 
 /// Runs a method while the consultation lasts, on its own thread: what the server answers with

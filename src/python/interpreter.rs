@@ -29,6 +29,8 @@ pub struct Interpreter {
     wsgi: OnceCell<crate::wsgi::State>,
     /// The scripts that have been asked for.
     pub scripts: RefCell<Scripts>,
+    /// What is noted of its garbage collector; any thread may use it.
+    pub gc: crate::metrics::gc::Watch,
 }
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
@@ -63,6 +65,7 @@ impl Interpreter {
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
             scripts: RefCell::default(),
+            gc: crate::metrics::gc::Watch::default(),
         }));
         // SAFETY: attached, by contract.
         let py = unsafe { Attached::assume(interpreter) };
@@ -75,6 +78,9 @@ impl Interpreter {
         let _ = interpreter
             .wsgi
             .set(crate::wsgi::State::build(py, runtime)?);
+        if runtime.options.metrics.service.is_some() {
+            crate::metrics::gc::watch(py)?;
+        }
         Ok(interpreter)
     }
 

@@ -153,6 +153,7 @@ def _server_module(name):
     module.threads_per_process = native["threads"]
     module.FileWrapper = FileWrapper
     module.RequestTimeout = RequestTimeout
+    vars(module).update(native["metrics"])
     return module
 
 
@@ -291,6 +292,20 @@ def be_worker(switch_interval, dump_signal):
         faulthandler.register(dump_signal, 2)
     if switch_interval is not None:
         sys.setswitchinterval(switch_interval)
+
+
+def switch_interval():
+    return sys.getswitchinterval()
+
+
+def gc_counters():
+    """17 numbers about the garbage collector, those of generations in threes."""
+    stats = gc.get_stats()
+    numbers = [*gc.get_count(), *gc.get_threshold()]
+    for key in ("collections", "collected", "uncollectable"):
+        numbers += [generation[key] for generation in stats]
+    numbers += [int(gc.isenabled()), gc.get_freeze_count()]
+    return tuple(numbers)
 
 
 def terminate_by_exception():

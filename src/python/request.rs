@@ -64,7 +64,8 @@ impl RequestCore {
 
     /// Makes it the current request of this thread: `sys.stderr` follows it.
     pub fn enter(&self) {
-        self.outer.set(CURRENT.with(|current| current.replace(self)));
+        self.outer
+            .set(CURRENT.with(|current| current.replace(self)));
         if let Some(watch) = WATCH.get() {
             watch.inside.store(true, Ordering::Relaxed);
         }

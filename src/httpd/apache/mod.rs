@@ -13,6 +13,7 @@ pub mod file;
 pub mod mpm;
 pub mod pool;
 pub mod request;
+pub mod scoreboard;
 pub mod server;
 pub mod table;
 pub mod text;

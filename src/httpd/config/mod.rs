@@ -11,6 +11,7 @@ pub mod mapping;
 pub mod server;
 pub mod settings;
 pub mod table;
+pub mod telemetry;
 pub mod values;
 
 pub use alias::Alias;

@@ -5,10 +5,11 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use crate::exchange::abi::{
-    HashSeed, HostTable, Import, Opt, RuntimeOptions, Slice, Text, VERSION,
+    HashSeed, HostTable, Import, MetricsOptions, Opt, RuntimeOptions, Slice, Text, VERSION,
 };
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, Server, mpm};
+use crate::httpd::apache::{Pool, PoolStr, Server, mpm, scoreboard};
+use crate::httpd::config::telemetry::Telemetry;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
@@ -28,6 +29,9 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// request. Its pool outlives the child's.
 static MAIN: AtomicPtr<server_rec> = AtomicPtr::new(core::ptr::null_mut());
 
+/// `WSGIServerMetrics`, for this process.
+static SERVER_METRICS: AtomicBool = AtomicBool::new(false);
+
 /// How long Python's exit handlers may take; httpd's parent is less patient than ten seconds.
 const STOP_DEADLINE_MS: u32 = 3_000;
 
@@ -39,6 +43,7 @@ static HOST: HostTable = HostTable {
     size: size_of::<HostTable>() as u32,
     log: host_log,
     is_ending,
+    scoreboard: host_scoreboard,
 };
 
 /// The gateway; `None` where Python does not run in this process.
@@ -65,6 +70,8 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         for group in config.globals().groups().map_or(&[][..], Groups::all) {
             group.prepare_client();
         }
+        let metrics = config.globals().telemetry.server_metrics;
+        SERVER_METRICS.store(metrics == Some(true), Ordering::Relaxed);
         let Some(choice) = config.globals().gateway else {
             return;
         };
@@ -174,9 +181,37 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         server_description: Text::from(mpm::description()),
         server_built: Text::from(mpm::built()),
         mpm_name: Text::from(mpm::name()),
+        metrics: metrics(&globals.telemetry),
     };
     // SAFETY: both tables are valid; this is the child's first thread, after the fork.
     unsafe { (table.start)(&HOST, &options) }
+}
+
+fn metrics(telemetry: &Telemetry) -> MetricsOptions<'_> {
+    // With WSGIRestrictEmbedded On, Python may run here for other things than requests.
+    MetricsOptions {
+        socket: Opt::new(telemetry.socket.as_ref().map(PoolStr::bytes)),
+        interval_s: telemetry.interval(),
+        slow_requests_s: telemetry.slow_requests,
+        with_user_agent: telemetry.user_agent,
+        parent_pid: mpm::parent_pid(),
+    }
+}
+
+/// httpd's scoreboard for an application in this process.
+unsafe extern "C" fn host_scoreboard(
+    context: *mut c_void,
+    take: unsafe extern "C" fn(*mut c_void, Text<'_>),
+) {
+    guard(Place::Server(MAIN.load(Ordering::Acquire)), (), || {
+        if !SERVER_METRICS.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(scoreboard) = scoreboard::read() {
+            // SAFETY: the gateway's function and the context that it has given for it.
+            unsafe { take(context, Text::new(&scoreboard.encode())) }
+        }
+    });
 }
 
 /// Clean-up of the child's pool: exit of the process, after its threads have ended; with prefork

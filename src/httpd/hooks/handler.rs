@@ -8,7 +8,7 @@ use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{Level, Target};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::{Effective, expand, settings::MapHead};
-use crate::httpd::daemon::{Group, route};
+use crate::httpd::daemon::{Group, route, scoreboard};
 use crate::httpd::exchange::{HttpdExchange, head, table};
 use crate::httpd::sys::boundary::{self, guard};
 use crate::httpd::sys::{self, request_rec};
@@ -185,7 +185,12 @@ impl<'r> Place<'r> {
         let group = route::find(request, config, name)?;
         route::check_script(request, group)?;
         match group.client() {
-            Some(pools) => Ok(Place::Group(group, pools)),
+            Some(pools) => {
+                if group.options.worker.server_metrics {
+                    scoreboard::refresh();
+                }
+                Ok(Place::Group(group, pools))
+            }
             None => Err(Refusal::new(
                 sys::HTTP_INTERNAL_SERVER_ERROR,
                 NO_CLIENT,

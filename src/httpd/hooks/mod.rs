@@ -9,7 +9,7 @@ use core::ffi::{CStr, c_char, c_int, c_ulong};
 use core::sync::atomic::{AtomicI32, Ordering};
 
 use crate::httpd::config::{server, settings, table};
-use crate::httpd::daemon::generation;
+use crate::httpd::daemon::{generation, scoreboard};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, module, server_rec};
 
@@ -104,6 +104,7 @@ static AFTER_TRANSLATE: Names<3> = {
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
         generation::try_again();
+        scoreboard::refresh();
         sys::DECLINED
     })
 }

@@ -53,6 +53,7 @@ fn start_python() {
             process_group: None,
             working_directory: None,
             run_once: false,
+            metrics: runtime::MetricsOptions::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -64,6 +65,7 @@ fn start_python() {
             log: Box::new(log),
             is_ending: Box::new(|| false),
             replacement: None,
+            scoreboard: Box::new(|| None),
         };
         runtime::start(options, services).expect("Python starts");
     });
