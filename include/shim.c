@@ -1,9 +1,11 @@
 #include "shim.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "http_core.h"
 #include "http_log.h"
+#include "mod_so.h"
 #include "apr_buckets.h"
 #include "apr_errno.h"
 #include "util_filter.h"
@@ -30,7 +32,47 @@ int rwsgi_server_logs(const server_rec *s, int module_index, int level)
     return APLOG_MODULE_IS_LEVEL(s, module_index, level) ? 1 : 0;
 }
 
+int rwsgi_request_level(const request_rec *r, int module_index)
+{
+    return ap_get_request_module_loglevel(r, module_index);
+}
+
 int rwsgi_status_is_eagain(apr_status_t status)
 {
     return APR_STATUS_IS_EAGAIN(status) ? 1 : 0;
+}
+
+/* httpd asks for modules by way of the optional function of this name (server/core.c, find_module).
+ * mod_so registers its own before each time that the configuration is read; ours comes before it
+ * and asks it first. */
+
+static APR_OPTIONAL_FN_TYPE(ap_find_loaded_module_symbol) *find_of_mod_so;
+static module *loaded_record;
+
+static module *ap_find_loaded_module_symbol(server_rec *s, const char *name)
+{
+    static const char *const names[] = {
+        "rwsgi_module", "wsgi_module", "mod_rwsgi.c", "mod_wsgi.c"
+    };
+    module *found = find_of_mod_so ? find_of_mod_so(s, name) : NULL;
+    size_t i;
+
+    for (i = 0; !found && i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            found = loaded_record;
+        }
+    }
+    return found;
+}
+
+void rwsgi_answer_to_all_names(module *record)
+{
+    APR_OPTIONAL_FN_TYPE(ap_find_loaded_module_symbol) *registered =
+        APR_RETRIEVE_OPTIONAL_FN(ap_find_loaded_module_symbol);
+
+    if (registered != ap_find_loaded_module_symbol) {
+        find_of_mod_so = registered;
+    }
+    loaded_record = record;
+    APR_REGISTER_OPTIONAL_FN(ap_find_loaded_module_symbol);
 }

@@ -1,6 +1,7 @@
 //! The gateway's entry point: what `mod_rwsgi.so` finds in this shared object.
 
 use core::ffi::c_void;
+use core::ptr::NonNull;
 use std::time::Duration;
 
 use crate::consult;
@@ -12,9 +13,10 @@ use crate::exchange::abi::{
 };
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
 use crate::metrics::reporter;
 use crate::python::attach;
+use crate::python::events;
 use crate::python::runtime::{self, Services};
 use crate::python::slots::boundary;
 use crate::wsgi::server;
@@ -62,8 +64,16 @@ unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOption
             };
             // SAFETY: the host's function may be called from any thread.
             let is_ending = move || unsafe { (host.is_ending)() != 0 };
+            let log_from = move |level: Level, source: Source<'_>, line: &[u8]| {
+                // SAFETY: as above; the source is borrowed for the call.
+                unsafe { (host.log_from)(level as u8, &source, Text::new(line)) }
+            };
+            // SAFETY: the host's function may be called from any thread.
+            let logs = move |level: Level| unsafe { (host.logs)(level as u8) != 0 };
             let services = Services {
                 log: Box::new(log),
+                log_from: Box::new(log_from),
+                logs: Box::new(logs),
                 is_ending: Box::new(is_ending),
                 replacement: None,
                 scoreboard: Box::new(move || scoreboard(&host)),
@@ -123,6 +133,7 @@ unsafe extern "C" fn handle(request: *const Request<'_>) -> i32 {
             let exchange = HostExchange {
                 context: request.context,
                 table: request.table,
+                native: request.native,
             };
             server::serve(runtime, &exchange, request.head, &request.target)
         },
@@ -152,7 +163,12 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
                 reporter::stopping("", None);
                 reporter::stopped();
             }
-            runtime::stop(Duration::from_millis(deadline_ms.into()));
+            let deadline = Duration::from_millis(deadline_ms.into());
+            runtime::stop(deadline, || {
+                if let Some(runtime) = runtime::runtime() {
+                    events::process_stopping(runtime, "");
+                }
+            });
         },
     );
 }
@@ -161,6 +177,7 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
 struct HostExchange<'a> {
     context: *mut c_void,
     table: &'a ExchangeTable,
+    native: *mut c_void,
 }
 
 impl Exchange for HostExchange<'_> {
@@ -227,8 +244,23 @@ impl Exchange for HostExchange<'_> {
         }
     }
 
+    fn log_from(&self, level: Level, foreign: bool, source: Source<'_>, line: &[u8]) {
+        let (level, foreign) = (level as u8, u8::from(foreign));
+        // SAFETY: the context belongs to the table; the source is borrowed for the call.
+        unsafe { (self.table.log_from)(self.context, level, foreign, &source, Text::new(line)) }
+    }
+
+    fn logs(&self, level: Level, foreign: bool) -> bool {
+        // SAFETY: the context belongs to the table.
+        unsafe { (self.table.logs)(self.context, level as u8, u8::from(foreign)) != 0 }
+    }
+
     fn client_gone(&self) -> bool {
         // SAFETY: the context belongs to the table.
         unsafe { (self.table.client_gone)(self.context) != 0 }
+    }
+
+    fn native(&self) -> Option<NonNull<c_void>> {
+        NonNull::new(self.native)
     }
 }

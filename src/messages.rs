@@ -231,6 +231,22 @@ codes! {
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
 
+    // 0610-0629: metrics and telemetry.
+    /// Telemetry cannot be sent.
+    NO_TELEMETRY = 610;
+    /// The page with httpd's scoreboard could not be made.
+    NO_SCOREBOARD_PAGE = 611;
+
+    // 0630-0649: a configuration written for mod_wsgi.
+    /// A directive or option that mod_wsgi has removed.
+    REMOVED_DIRECTIVE = 630;
+    /// mod_wsgi is loaded beside this module.
+    MOD_WSGI_LOADED = 631;
+    /// A directive that cannot have the effect that it was written for.
+    POINTLESS_DIRECTIVE = 632;
+    // 0590-0609: events.
+    /// A subscriber of an event raised, or a module of applications could not be set up.
+    EVENT_CALLBACK_FAILED = 590;
     // 0500-0529: scripts that are asked about requests.
     /// A script has no function that it must have.
     NO_FUNCTION = 500;
@@ -245,11 +261,19 @@ codes! {
     /// `Require wsgi-group` is used where no script is configured.
     NO_GROUP_SCRIPT = 505;
 
-    // 0610-0629: metrics and telemetry.
-    /// Telemetry cannot be sent.
-    NO_TELEMETRY = 610;
-    /// The page with httpd's scoreboard could not be made.
-    NO_SCOREBOARD_PAGE = 611;
+    // 0560-0589: interpreters.
+    /// WSGIPerInterpreterGIL needs Python 3.12.
+    OWN_GIL_UNKNOWN = 560;
+    /// WSGIFreeThreading needs a build without the global lock.
+    NOT_FREE_THREADED = 561;
+    /// WSGIFreeThreading cannot be set for one application group.
+    FREE_THREADING_SCOPED = 562;
+    /// WSGIPerInterpreterGIL without a global lock.
+    OWN_GIL_SKIPPED = 563;
+    /// A switch interval for an interpreter that shares its lock.
+    SWITCH_INTERVAL_SHARED = 564;
+    /// A switch interval without a global lock.
+    SWITCH_INTERVAL_WITHOUT_GIL = 565;
 }
 
 #[cfg(test)]

@@ -149,27 +149,34 @@ unsafe fn describe(object: *mut ffi::PyObject) -> String {
 /// What a function must return, for messages.
 pub fn wanted(accepted: u32) -> String {
     let takes = |kind| accepted & kind != 0;
+    let nonempty = !takes(accepts::EMPTY);
     let mut kinds = Vec::new();
     if takes(accepts::BOOL) {
-        kinds.push("True, False");
+        kinds.extend(["True", "False"]);
     }
     if takes(accepts::UTF8 | accepts::LATIN1) {
-        kinds.push("a str");
+        kinds.push(if nonempty {
+            "a str that is not empty"
+        } else {
+            "a str"
+        });
     }
     if takes(accepts::BYTES) {
-        kinds.push("bytes");
+        kinds.push(if nonempty {
+            "bytes that are not empty"
+        } else {
+            "bytes"
+        });
     }
     if takes(accepts::NAMES) {
-        kinds.push("an iterable of str or bytes");
+        kinds.push("an iterable of names, each a str or bytes that are not empty");
     }
     if takes(accepts::NONE) {
         kinds.push("None");
     }
-    let text = kinds.join(" or ");
-    if takes(accepts::EMPTY)
-        || !takes(accepts::UTF8 | accepts::LATIN1 | accepts::BYTES | accepts::NAMES)
-    {
-        return text;
+    match kinds.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
-    format!("{text}, and no text in it may be empty")
 }

@@ -4,15 +4,15 @@ use pyo3::ffi;
 
 use super::ServerSide;
 use super::tls::{self, Tls};
-use crate::exchange::Authorization;
 use crate::exchange::abi::Consultation;
 use crate::exchange::header_names::{self, KNOWN, Variable};
+use crate::exchange::{Authorization, Exchange};
 use crate::python::attach::Attached;
-use crate::python::log;
 use crate::python::object::{Owned, file_system_text, int, latin1, set_item, tuple};
 use crate::python::raise::Result;
 use crate::python::request::RequestCore;
 use crate::python::runtime::runtime;
+use crate::python::{capsule, log};
 
 /// What the functions get. When it is dropped it is cut off from the request.
 pub struct Handed<'c> {
@@ -21,6 +21,7 @@ pub struct Handed<'c> {
     /// The environ.
     pub environ: Owned,
     errors: Owned,
+    native: Option<Owned>,
     tls: Option<Owned>,
     /// What `tls` points to.
     _view: Box<Tls<'c>>,
@@ -35,6 +36,10 @@ impl<'c> Handed<'c> {
         consultation: &Consultation<'_>,
     ) -> Result<Handed<'c>> {
         let view = Box::new(Tls { core, side });
+        let native = side.native();
+        let native = native
+            .map(|pointer| capsule::new(py, pointer))
+            .transpose()?;
         // SAFETY: both are ended by our Drop, before what they point to goes; on an early return they
         // have one reference, here, and are gone at once.
         let (errors, tls) = unsafe {
@@ -51,6 +56,7 @@ impl<'c> Handed<'c> {
             // SAFETY: a new dict.
             environ: unsafe { Owned::from_new(ffi::PyDict_New())? },
             errors,
+            native,
             tls,
             _view: view,
         })
@@ -96,6 +102,9 @@ impl<'c> Handed<'c> {
         put(b"mod_wsgi.version", &version(crate::MOD_WSGI_VERSION)?)?;
         let server = runtime().map(|runtime| runtime.options.server_version);
         put(b"apache.version", &version(server.unwrap_or_default())?)?;
+        if let Some(native) = &self.native {
+            put(b"apache.request_rec", native)?;
+        }
         if let Some(tls) = &self.tls {
             put(b"mod_ssl.is_https", &tls::method(py, tls, c"is_https")?)?;
             put(b"mod_ssl.var_lookup", &tls::method(py, tls, c"var_lookup")?)?;
@@ -113,6 +122,9 @@ impl Drop for Handed<'_> {
             if let Some(tls) = &self.tls {
                 tls::end(self.py, tls);
             }
+        }
+        if let Some(native) = &self.native {
+            capsule::end(self.py, native);
         }
         self.core.leave(self.py);
     }

@@ -17,6 +17,7 @@ mod tls;
 mod tests;
 
 use core::ffi::c_void;
+use core::ptr::NonNull;
 
 use pyo3::ffi;
 
@@ -64,11 +65,12 @@ pub fn consult(
     let side = ServerSide {
         context: consultation.context,
         table: consultation.table,
+        native: NonNull::new(consultation.native),
     };
     let group = consultation.application_group.bytes();
     // Why not has been logged.
     let interpreter = runtime.interpreter(group).map_err(|_| Failed)?;
-    let permit = runtime.gate.enter();
+    let permit = interpreter.gate(runtime).enter();
     let guard = attach::attach(interpreter);
     drop(permit);
     let answers = ask(guard.token(), &side, consultation);
@@ -223,6 +225,7 @@ fn call(py: Attached, function: &Owned, environ: &Owned, arguments: &[Text<'_>])
 struct ServerSide<'a> {
     context: *mut c_void,
     table: &'a ConsultTable,
+    native: Option<NonNull<c_void>>,
 }
 
 impl ServerSide<'_> {
@@ -287,5 +290,9 @@ impl Exchange for ServerSide<'_> {
 
     fn client_gone(&self) -> bool {
         false
+    }
+
+    fn native(&self) -> Option<NonNull<c_void>> {
+        self.native
     }
 }

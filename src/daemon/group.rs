@@ -10,6 +10,7 @@
 use core::fmt::Write as _;
 
 use super::control::Script;
+use crate::exchange::interpreters::Rule;
 
 /// A value in the text form.
 trait Value {
@@ -154,6 +155,18 @@ impl Value for Vec<Script> {
     }
 }
 
+impl Value for Vec<Rule> {
+    fn write(&self, key: &str, out: &mut Vec<u8>) {
+        for rule in self {
+            line(key, &rule.encode(), out);
+        }
+    }
+    fn read(&mut self, value: &[u8]) -> Result<(), String> {
+        self.push(Rule::decode(&unescape(value)?)?);
+        Ok(())
+    }
+}
+
 macro_rules! config {
     ($($(#[$doc:meta])* $key:literal $field:ident: $type:ty = $default:expr;)*) => {
         /// One process group. Times are whole seconds where nothing else is said; 0 switches a
@@ -256,6 +269,12 @@ config! {
     "reserve-main" reserve_main: bool = false;
     /// `sys.setswitchinterval`, seconds.
     "switch-interval" switch_interval: Option<f64> = None;
+    /// Rules for single interpreters, in order (`exchange::interpreters`).
+    "interpreter-options" interpreter_options: Vec<Rule> = Vec::new();
+    /// Whether to run without the global lock; absent where the build always has it.
+    "free-threading" free_threading: Option<bool> = None;
+    /// Exit handlers run when the process ends.
+    "destroy-interpreter" destroy_interpreter: bool = true;
     /// Bytes of stack of the threads that serve requests; 0: the system's default.
     "stack-size" stack_size: u64 = 0;
     /// How many new requests may wait for the GIL at once.
@@ -384,6 +403,12 @@ mod tests {
             }],
             python_optimize: 2,
             switch_interval: Some(0.001),
+            interpreter_options: vec![Rule {
+                application_group: Some(b"a \\ b\n".to_vec()),
+                per_interpreter_gil: Some(true),
+                ..Rule::default()
+            }],
+            free_threading: Some(false),
             memory_limit: 1 << 40,
             server_version: vec![2, 4, 71],
             ..GroupConfig::default()

@@ -160,6 +160,16 @@ impl<T: core::fmt::Debug> core::fmt::Debug for Slice<'_, T> {
     }
 }
 
+/// Where in a program a message of the log was made.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Source<'a> {
+    /// The file.
+    pub file: Text<'a>,
+    /// The line.
+    pub line: u32,
+}
+
 /// A name and its value.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -206,6 +216,11 @@ pub struct ExchangeTable {
     pub log: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, line: Text<'_>),
     /// [`client_gone`](super::Exchange::client_gone), not 0 if so.
     pub client_gone: unsafe extern "C" fn(*mut c_void) -> i32,
+    /// [`log_from`](super::Exchange::log_from).
+    pub log_from:
+        unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, *const Source<'_>, Text<'_>),
+    /// [`logs`](super::Exchange::logs), not 0 if so.
+    pub logs: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8) -> i32,
 }
 
 /// What the gateway may call at any time, from any thread.
@@ -218,6 +233,10 @@ pub struct HostTable {
     pub size: u32,
     /// Logs one line outside of a request. `level` is a [`Level`](super::Level).
     pub log: unsafe extern "C" fn(level: u8, line: Text<'_>),
+    /// The same for a message that says where it was made.
+    pub log_from: unsafe extern "C" fn(level: u8, *const Source<'_>, line: Text<'_>),
+    /// Not 0 if lines of this level are logged outside of requests.
+    pub logs: unsafe extern "C" fn(level: u8) -> i32,
     /// Not 0 if the process is about to end: what a thread leaves behind then need not be tidied.
     pub is_ending: unsafe extern "C" fn() -> i32,
     /// Passes httpd's scoreboard to `take`, encoded as [`crate::metrics::scoreboard`] says, if that
@@ -239,6 +258,8 @@ pub struct Request<'a> {
     pub context: *mut c_void,
     /// The exchange.
     pub table: &'a ExchangeTable,
+    /// [`native`](super::Exchange::native); null where the application must not have it.
+    pub native: *mut c_void,
 }
 
 /// How the gateway's `handle` ended: [`DONE`], [`CUT`] or an HTTP status.
@@ -301,6 +322,8 @@ pub struct RuntimeOptions<'a> {
     pub imports: Slice<'a, Import<'a>>,
     /// Directories for `site.addsitedir`, moved to the front of `sys.path`.
     pub python_path: Slice<'a, Text<'a>>,
+    /// `PYTHON_EGG_CACHE` in `os.environ`, if configured.
+    pub python_eggs: Opt<'a>,
     /// As `-W`, in order.
     pub warnings: Slice<'a, Text<'a>>,
     /// As many `-O`; negative: not configured.
@@ -341,6 +364,19 @@ pub struct RuntimeOptions<'a> {
     pub mpm_name: Text<'a>,
     /// What is measured and reported.
     pub metrics: MetricsOptions<'a>,
+    /// What concerns interpreters.
+    pub interpreters: InterpreterOptions<'a>,
+}
+
+/// What is configured for the interpreters of a process.
+#[repr(C)]
+pub struct InterpreterOptions<'a> {
+    /// The rules in order, each in the text form of [`Rule`](super::interpreters::Rule).
+    pub rules: Slice<'a, Text<'a>>,
+    /// Run without the global lock, where the build can.
+    pub free_threading: bool,
+    /// Exit handlers run when the process ends.
+    pub destroy: bool,
 }
 
 /// What a function of a script may return; bits of [`Question::accepts`].
@@ -436,6 +472,8 @@ pub struct Consultation<'a> {
     pub context: *mut c_void,
     /// What the gateway may call.
     pub table: &'a ConsultTable,
+    /// [`native`](super::Exchange::native); null where the script must not have it.
+    pub native: *mut c_void,
 }
 
 /// A gateway.

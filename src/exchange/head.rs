@@ -91,8 +91,11 @@ pub struct RequestHead<'a> {
     pub method: Text<'a>,
     /// `REQUEST_URI`: the request target as it was sent.
     pub request_uri: Text<'a>,
-    /// `SCRIPT_NAME`, percent-decoded, runs of slashes made one.
+    /// `SCRIPT_NAME` and `mod_wsgi.script_name`, percent-decoded, runs of slashes made one.
     pub script_name: Text<'a>,
+    /// `SCRIPT_NAME` and `mod_wsgi.mount_point`, where a trusted proxy has said it (see
+    /// [`trusted_proxies`](super::trusted_proxies)).
+    pub mount_point: Opt<'a>,
     /// `PATH_INFO`, percent-decoded, runs of slashes made one.
     pub path_info: Text<'a>,
     /// `QUERY_STRING`, empty when there is none.
@@ -113,6 +116,10 @@ pub struct RequestHead<'a> {
     pub accept_time_us: i64,
     /// When the worker began with it (`mod_wsgi.daemon_start`), likewise; 0 when embedded.
     pub daemon_time_us: i64,
+    /// Connections to workers that were tried for it, the successful one included; 0 when embedded.
+    pub daemon_connects: u16,
+    /// How often a worker has refused it before, because it was being replaced.
+    pub daemon_restarts: u16,
     /// The httpd child that received it (`mod_wsgi.server_pid`).
     pub server_pid: u32,
     /// `mod_wsgi.request_id`, where the server has made one.
@@ -134,7 +141,8 @@ pub struct RequestHead<'a> {
 pub struct Target<'a> {
     /// The script file's absolute path.
     pub script: Text<'a>,
-    /// Its modification time, microseconds since the epoch; 0 if it is not known.
+    /// Its modification time, microseconds since the epoch; 0 if it is not known: the gateway looks
+    /// for itself then.
     pub mtime_us: i64,
     /// The file that the request names, given to `reload_required`.
     pub resource: Text<'a>,
@@ -143,4 +151,7 @@ pub struct Target<'a> {
     /// Whether the old code goes on serving when the changed script does not load
     /// (`WSGIReloadFailure Keep`).
     pub keep_on_failure: bool,
+    /// Whether the script answers for a handler (`WSGIHandlerScript`) and not for itself:
+    /// `mod_wsgi.handler_script` is its path then, and the resource is another file.
+    pub handler_script: bool,
 }

@@ -6,14 +6,22 @@
 
 #![deny(unsafe_code)]
 
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
 pub mod abi;
+pub mod forwarded;
 pub mod head;
 pub mod header_names;
+pub mod interpreters;
 pub mod memory;
 pub mod response;
+pub mod script_file;
 pub mod slashes;
+pub mod subnet;
+pub mod trusted_proxies;
 
-pub use abi::{Opt, Pair, Slice, Text};
+pub use abi::{Opt, Pair, Slice, Source, Text};
 pub use head::{Authorization, RequestHead, Site, Target};
 
 /// Proof that the calling thread may block: it does not hold the GIL.
@@ -149,4 +157,23 @@ pub trait Exchange {
 
     /// Whether the client is known to have gone.
     fn client_gone(&self) -> bool;
+
+    /// [`log`](Self::log) for a message that says where it was made (`%F` of httpd's log format).
+    fn log_from(&self, level: Level, foreign: bool, source: Source<'_>, line: &[u8]) {
+        let _ = source;
+        self.log(level, foreign, line);
+    }
+
+    /// Whether a line of this level would be logged, as far as that is known without asking the
+    /// server. Any thread, as for [`log`](Self::log).
+    fn logs(&self, level: Level, foreign: bool) -> bool {
+        let _ = (level, foreign);
+        true
+    }
+
+    /// The server's own structure of the request, where the application may have it
+    /// (`WSGIPassApacheRequest`). Valid as long as the exchange.
+    fn native(&self) -> Option<NonNull<c_void>> {
+        None
+    }
 }

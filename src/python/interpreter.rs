@@ -2,8 +2,9 @@
 //!
 //! The main interpreter serves the group `""`, or, unless the configuration uses that group, the
 //! first group that the process meets: so NumPy and other C extensions work without further
-//! configuration. Every other group gets a sub-interpreter with the shared GIL. Interpreters are
-//! never destroyed before the process ends.
+//! configuration. Every other group gets a sub-interpreter, which shares the main one's GIL unless
+//! `WSGIPerInterpreterGIL` gives it one of its own. Interpreters are never destroyed before the
+//! process ends.
 
 use core::cell::{OnceCell, RefCell};
 use std::sync::OnceLock;
@@ -11,18 +12,25 @@ use std::sync::OnceLock;
 use pyo3::ffi;
 
 use super::attach::{self, Attached};
+use super::gate::Gate;
 use super::object::Owned;
 use super::prelude::Prelude;
 use super::raise::Result;
+use super::running::Running;
 use super::runtime::Runtime;
 use super::script::Scripts;
 use super::{log, raise};
+use crate::exchange::Level;
+use crate::exchange::interpreters::Settings;
+use crate::messages;
 
 /// One interpreter. Lives until the process ends (it is leaked on purpose), so references to it
 /// are `'static`; what it owns is touched only by threads that are attached to it.
 pub struct Interpreter {
     raw: *mut ffi::PyInterpreterState,
     slot: usize,
+    /// Where requests queue for the interpreter's own GIL, if it has one.
+    gate: Option<Gate>,
     group: OnceLock<Box<[u8]>>,
     types: OnceCell<Types>,
     prelude: OnceCell<Prelude>,
@@ -31,11 +39,14 @@ pub struct Interpreter {
     pub scripts: RefCell<Scripts>,
     /// What is noted of its garbage collector; any thread may use it.
     pub gc: crate::metrics::gc::Watch,
+    /// The requests that run in it.
+    pub running: Running,
 }
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
-// published; `scripts` is touched only while attached, that is, by one thread at a time, and no
-// borrow of it is kept across a detach.
+// published; `scripts` and `running` are touched only while attached to this interpreter, that is, by
+// the one thread that holds its GIL, shared or its own, and no borrow of them is kept across a
+// detach.
 unsafe impl Sync for Interpreter {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Interpreter {}
@@ -46,26 +57,40 @@ pub struct Types {
     pub text_log: Owned,
 }
 
+/// How an interpreter is to be.
+pub(super) struct Plan<'a> {
+    /// Its index in the tables of thread states.
+    pub slot: usize,
+    /// The application group that it serves, if that is known.
+    pub group: Option<&'a [u8]>,
+    /// What is configured.
+    pub settings: Settings,
+    /// Present if it gets a GIL of its own.
+    pub gate: Option<Gate>,
+}
+
 impl Interpreter {
     /// Wraps an interpreter that was just made and to which the calling thread is attached; gives
     /// it types, prelude and the state of the WSGI server.
     ///
     /// # Safety
-    /// `raw` is the interpreter of the attached state; `slot` is its own.
+    /// `raw` is the interpreter of the attached state; the plan's slot is its own.
     pub(super) unsafe fn build(
         raw: *mut ffi::PyInterpreterState,
-        slot: usize,
+        plan: Plan<'_>,
         runtime: &Runtime,
     ) -> Result<&'static Interpreter> {
         let interpreter: &'static Interpreter = Box::leak(Box::new(Interpreter {
             raw,
-            slot,
+            slot: plan.slot,
+            gate: plan.gate,
             group: OnceLock::new(),
             types: OnceCell::new(),
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
             scripts: RefCell::default(),
             gc: crate::metrics::gc::Watch::default(),
+            running: Running::default(),
         }));
         // SAFETY: attached, by contract.
         let py = unsafe { Attached::assume(interpreter) };
@@ -75,6 +100,10 @@ impl Interpreter {
         let _ = interpreter.types.set(types);
         let _ = interpreter.prelude.set(Prelude::load(py)?);
         interpreter.prelude().install(py, runtime)?;
+        if let Some(group) = plan.group {
+            interpreter.claim(py, group);
+        }
+        interpreter.configure(py, runtime, &plan.settings)?;
         let _ = interpreter
             .wsgi
             .set(crate::wsgi::State::build(py, runtime)?);
@@ -111,12 +140,69 @@ impl Interpreter {
     }
 
     /// Gives the interpreter to an application group, once.
-    pub(super) fn claim(&self, py: Attached, group: &[u8]) {
+    fn claim(&self, py: Attached, group: &[u8]) {
         if self.group.set(group.into()).is_ok()
             && let Err(raised) = self.prelude().set_application_group(py, group)
         {
             raised.clear(py);
         }
+    }
+
+    /// [`claim`](Self::claim) for the main interpreter, which was made before it was known whose it
+    /// would be.
+    pub(super) fn claim_main(&self, py: Attached, runtime: &Runtime, group: &[u8]) {
+        self.claim(py, group);
+        let settings = runtime.options.interpreter(Some(group));
+        if settings != runtime.options.interpreter(None)
+            && let Err(raised) = self.configure(py, runtime, &settings)
+        {
+            raised.clear(py);
+        }
+    }
+
+    /// Applies what is configured for the interpreter.
+    fn configure(&self, py: Attached, runtime: &Runtime, settings: &Settings) -> Result<()> {
+        let mut settings = settings.clone();
+        if let Some(seconds) = settings.switch_interval {
+            let refused = if runtime.options.is_free_threaded() {
+                Some((
+                    messages::SWITCH_INTERVAL_WITHOUT_GIL,
+                    "this process runs without the global lock (WSGIFreeThreading)",
+                ))
+            } else if settings.switch_interval_is_scoped
+                && !self.has_own_gil()
+                && !self.group().is_empty()
+            {
+                Some((
+                    messages::SWITCH_INTERVAL_SHARED,
+                    "its interpreter shares the global lock with others, for which it would change \
+                     as well; give it one of its own (WSGIPerInterpreterGIL On)",
+                ))
+            } else {
+                None
+            };
+            if let Some((code, why)) = refused {
+                let line = format!(
+                    "{code}the switch interval of {seconds} s has no effect for application group \
+                     '{}': {why}",
+                    String::from_utf8_lossy(self.group())
+                );
+                py.detached(|_| super::runtime::log(Level::Warning, &line));
+                settings.switch_interval = None;
+            }
+        }
+        self.prelude().configure(py, &settings)
+    }
+
+    /// Whether it has a GIL of its own.
+    pub fn has_own_gil(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// Where requests queue for its GIL.
+    #[inline]
+    pub fn gate<'r>(&'r self, runtime: &'r Runtime) -> &'r Gate {
+        self.gate.as_ref().unwrap_or(&runtime.gate)
     }
 
     /// Whether it serves `group`.
@@ -150,33 +236,32 @@ impl Interpreter {
     }
 }
 
-/// Makes a sub-interpreter with the shared GIL. The calling thread is not attached.
+/// Makes a sub-interpreter. The calling thread is not attached.
 ///
 /// # Errors
 /// A text that says why not.
 pub(super) fn create_sub_interpreter(
     runtime: &Runtime,
     main: &'static Interpreter,
-    slot: usize,
-    group: &[u8],
+    plan: Plan<'_>,
 ) -> core::result::Result<&'static Interpreter, String> {
     let guard = attach::attach(main);
-    // SAFETY: attached to the main interpreter; Py_NewInterpreter leaves us attached to the new
-    // one. Its first thread state is used for building it only and then kept for ever: CPython up
+    // SAFETY: attached to the main interpreter; making another leaves us attached to that one. (One
+    // with its own GIL: `PyThreadState_Swap` gives the GIL of the state that it leaves back, and
+    // takes that of the state that it attaches.) Its first thread state is used for building it only and then kept for ever: CPython up
     // to 3.11 cannot make a thread state in an interpreter that has lost its last one.
     unsafe {
         let main_state = ffi::PyThreadState_Get();
-        let state = ffi::Py_NewInterpreter();
-        if state.is_null() {
-            ffi::PyThreadState_Swap(main_state);
-            return Err("Py_NewInterpreter failed".to_owned());
-        }
-        let built = Interpreter::build(ffi::PyInterpreterState_Get(), slot, runtime);
-        let result = match built {
-            Ok(interpreter) => {
-                interpreter.claim(Attached::assume(interpreter), group);
-                Ok(interpreter)
+        let state = match new_interpreter(plan.gate.is_some()) {
+            Ok(state) => state,
+            Err(error) => {
+                ffi::PyThreadState_Swap(main_state);
+                return Err(error);
             }
+        };
+        let built = Interpreter::build(ffi::PyInterpreterState_Get(), plan, runtime);
+        let result = match built {
+            Ok(interpreter) => Ok(interpreter),
             Err(raised) => {
                 let text = describe(guard.token(), raised);
                 ffi::Py_EndInterpreter(state);
@@ -186,6 +271,31 @@ pub(super) fn create_sub_interpreter(
         ffi::PyThreadState_Swap(main_state);
         result
     }
+}
+
+/// Makes an interpreter in the C API, with a GIL of its own or with the main one's.
+///
+/// # Safety
+/// Attached; afterwards to the new interpreter's first state, or, after an error, to none or to the
+/// same as before.
+unsafe fn new_interpreter(own_gil: bool) -> core::result::Result<*mut ffi::PyThreadState, String> {
+    #[cfg(Py_3_12)]
+    if own_gil {
+        let mut state = core::ptr::null_mut();
+        // SAFETY: as above; a constant that CPython copies.
+        unsafe {
+            let config = ffi::_PyInterpreterConfig_INIT;
+            let status = ffi::Py_NewInterpreterFromConfig(&mut state, &config);
+            return super::runtime::check(status).map(|()| state);
+        }
+    }
+    let _ = own_gil;
+    // SAFETY: as above.
+    let state = unsafe { ffi::Py_NewInterpreter() };
+    if state.is_null() {
+        return Err("Py_NewInterpreter failed".to_owned());
+    }
+    Ok(state)
 }
 
 /// The text of an exception when there is no prelude yet to format it.

@@ -153,7 +153,7 @@ impl TextLog {
             Some(core) => {
                 let lines = collect(&mut core.line.borrow_mut());
                 if !lines.is_empty() {
-                    let _use = core.use_for_log();
+                    let _kept = core.keep();
                     py.detached(|_| lines.iter().for_each(|l| core.log(Level::Error, l)));
                 }
             }
@@ -197,8 +197,10 @@ unsafe fn method(
     })
 }
 
-static METHODS: Methods<12> = Methods([
+static METHODS: Methods<14> = Methods([
     slots::one_arg(c"write", write),
+    slots::one_arg(c"write_bytes", write_bytes),
+    slots::any_args(c"reconfigure", reconfigure),
     slots::one_arg(c"writelines", write_lines),
     slots::no_args(c"flush", flush),
     slots::no_args(c"close", close),
@@ -216,7 +218,7 @@ static METHODS: Methods<12> = Methods([
 ///
 /// # Safety
 /// `text` is live.
-unsafe fn utf8(py: Attached, text: *mut ffi::PyObject) -> Result<Vec<u8>> {
+pub(super) unsafe fn utf8(py: Attached, text: *mut ffi::PyObject) -> Result<Vec<u8>> {
     // SAFETY: live by contract; a str's UTF-8 form lives as long as the str.
     unsafe {
         if ffi::PyUnicode_Check(text) == 0 {
@@ -283,13 +285,49 @@ unsafe extern "C" fn flush(
     }
 }
 
-/// PEP 3333: applications must not close the stream; nothing happens if one does.
+/// PEP 3333: applications must not close the stream; it stays open if one does.
 unsafe extern "C" fn close(
     object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
+    nothing: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     // SAFETY: METH_NOARGS of TextLog.
-    unsafe { method(object, |py, _| Ok(Owned::none(py))) }
+    unsafe { flush(object, nothing) }
+}
+
+/// For the stream's `buffer`: text as bytes, of which a character may end in the next call.
+unsafe extern "C" fn write_bytes(
+    object: *mut ffi::PyObject,
+    data: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: METH_O of TextLog: both are live. The buffer is filled by the call, copied, and
+    // released while attached.
+    unsafe {
+        method(object, |py, stream| {
+            let mut view = core::mem::zeroed::<ffi::Py_buffer>();
+            if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) < 0 {
+                return Err(Raised);
+            }
+            let length = view.len as usize;
+            let text = match length {
+                0 => Vec::new(),
+                _ => core::slice::from_raw_parts(view.buf.cast::<u8>(), length).to_vec(),
+            };
+            ffi::PyBuffer_Release(&mut view);
+            stream.write(py, &text, false)?;
+            super::object::int(py, length as i64)
+        })
+    }
+}
+
+/// As that of `io.TextIOWrapper`, for libraries that ask for UTF-8 or unbuffered output: both are
+/// so already, and nothing changes.
+unsafe extern "C" fn reconfigure(
+    object: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: METH_VARARGS and METH_KEYWORDS of TextLog.
+    unsafe { flush(object, core::ptr::null_mut()) }
 }
 
 unsafe extern "C" fn answer_false(

@@ -9,11 +9,17 @@
 //! * [`object`], [`raise`], [`slots`]: owned pointers, errors, the panic boundary of type slots.
 //! * [`request`]: what a thread's current request means to this layer: where log lines go and who
 //!   may use the exchange.
+//! * [`events`]: what applications are told of the process.
+//! * [`running`]: the requests that run in an interpreter.
 //! * [`log`]: the text stream behind `wsgi.errors`, `sys.stderr` and `sys.stdout`.
 //! * [`script`]: loading and reloading script files.
-//! * [`prelude`]: what is cold and better said in Python.
+//! * [`prelude`], [`api`]: what is cold and better said in Python; the modules `mod_wsgi` and
+//!   `apache`.
 
+pub mod api;
 pub mod attach;
+pub mod capsule;
+pub mod events;
 pub mod exceptions;
 pub mod gate;
 pub mod interpreter;
@@ -22,6 +28,7 @@ pub mod object;
 pub mod prelude;
 pub mod raise;
 pub mod request;
+pub mod running;
 pub mod runtime;
 pub mod script;
 pub mod slots;

@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 import types
+import warnings
 
 SOURCE = "<rwsgi>"
 LEVEL_WARNING = 4
@@ -76,30 +77,62 @@ class RequestTimeout(BaseException):
     """Raised in a request that ran for too long."""
 
 
-class Log(io.RawIOBase):
+class Log:
     """The binary side of a log stream, its `buffer`."""
 
+    encoding = "utf-8"
+    errors = "replace"
+    mode = "wb"
+    closed = False
+    warned = False
+
     def __init__(self, text):
-        super().__init__()
         self._text = text
 
     name = property(lambda self: self._text.name)
-    encoding = "utf-8"
-    errors = "replace"
+
+    def isatty(self):
+        return False
+
+    def readable(self):
+        return False
+
+    def seekable(self):
+        return False
 
     def writable(self):
         return True
 
+    def fileno(self):
+        raise io.UnsupportedOperation("a log stream has no file descriptor")
+
     def write(self, data):
         if isinstance(data, str):
-            return self._text.write(data)
-        data = bytes(data)
-        self._text.write(data.decode("utf-8", "replace"))
-        return len(data)
+            if not Log.warned:
+                Log.warned = True
+                warnings.warn(
+                    "writing str to the buffer of a log stream is deprecated; write bytes",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+            data = data.encode("utf-8", "replace")
+        return self._text.write_bytes(data)
+
+    def writelines(self, lines):
+        for line in lines:
+            self.write(line)
 
     def flush(self):
-        if not self.closed:
-            self._text.flush()
+        self._text.flush()
+
+    # Nothing can be closed: other parts of the application write there, too.
+    close = flush
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.flush()
 
 
 class Restricted:
@@ -128,70 +161,64 @@ def install(services):
     sys.stdout = sys.__stdout__ = services["stdout"]
     sys.stderr = sys.__stderr__ = services["stderr"]
     sys.argv = ["mod_wsgi"]
-    if services["restrict_stdin"]:
-        sys.stdin = Restricted("sys.stdin")
-    if services["restrict_stdout"]:
-        sys.stdout = Restricted("sys.stdout")
-    if services["restrict_signal"]:
-        _restrict_signals()
-    _extend_path(services["python_path"])
-    if services["working_directory"] is not None:
-        sys.path.insert(0, services["working_directory"])
-    for name in ("mod_wsgi", "rwsgi"):
-        sys.modules[name] = _server_module(name)
-    sys.modules["apache"] = _apache_module()
+    if services["python_eggs"] is not None:
+        os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
     # In the main interpreter this thread becomes `threading.main_thread()`.
     threading.current_thread()
 
 
-def _server_module(name):
-    module = types.ModuleType(name, "The server that runs this application.")
-    module.version = native["mod_wsgi_version"] if name == "mod_wsgi" else native["version"]
-    module.process_group = native["process_group"]
-    module.application_group = None
-    module.maximum_processes = native["processes"]
-    module.threads_per_process = native["threads"]
-    module.FileWrapper = FileWrapper
-    module.RequestTimeout = RequestTimeout
-    vars(module).update(native["metrics"])
-    return module
+# What `configure` replaces: the streams, `sys.path`, and which layers that has got.
+_streams = {}
+_own_path = None
+_layers = []
 
 
-def _apache_module():
-    module = types.ModuleType("apache", "The httpd that this process belongs to.")
-    module.version = native["server_version"]
-    module.maximum_processes = native["processes"]
-    module.threads_per_process = native["threads"]
-    module.description = native["server_description"]
-    module.build_date = native["server_built"]
-    module.mpm_name = native["mpm_name"]
-    return module
+def configure(restrict_stdin, restrict_stdout, restrict_signal, python_path, switch_interval):
+    """Applies what is configured for this interpreter.
+
+    Called a second time where it becomes known only later which application group it serves.
+    """
+    global _own_path
+    for name, restricted in ("stdin", restrict_stdin), ("stdout", restrict_stdout):
+        original = _streams.setdefault(name, getattr(sys, name))
+        setattr(sys, name, Restricted(f"sys.{name}") if restricted else original)
+    if restrict_signal:
+        signal.signal = _intercept_signal
+    elif signal.signal is _intercept_signal:
+        signal.signal = set_signal_handler
+    if _own_path is None:
+        _own_path = list(sys.path)
+    elif _layers != python_path[: len(_layers)]:
+        # Another layer is to come first: from the beginning.
+        sys.path[:] = _own_path
+        _layers.clear()
+    for layer in python_path[len(_layers) :]:
+        _extend_path(layer)
+    _layers[:] = python_path
+    directory = native["working_directory"]
+    if directory is not None:
+        while directory in sys.path:
+            sys.path.remove(directory)
+        sys.path.insert(0, directory)
+    if switch_interval is not None:
+        sys.setswitchinterval(switch_interval)
 
 
-def set_application_group(name):
-    """Called when it is known which application group this interpreter serves."""
-    for module in ("mod_wsgi", "rwsgi"):
-        sys.modules[module].application_group = name
-
-
-def _restrict_signals():
+def _intercept_signal(signalnum, handler):
     """Signal handlers belong to the server; an application's are logged and ignored.
 
     Processes that the application forks may do as they like.
     """
 
-    def intercept(signalnum, handler):
-        if os.getpid() != server_process:
-            return set_signal_handler(signalnum, handler)
-        caller = "".join(traceback.format_stack(sys._getframe(1), 3))
-        native["log"](
-            LEVEL_WARNING,
-            f"RWSGI0109: signal.signal({signalnum!r}, …) was ignored: signals belong to the "
-            f"server (WSGIRestrictSignal Off allows it). Called from:\n{caller}",
-        )
-        return handler
-
-    signal.signal = intercept
+    if os.getpid() != server_process:
+        return set_signal_handler(signalnum, handler)
+    caller = "".join(traceback.format_stack(sys._getframe(1), 3))
+    native["log"](
+        LEVEL_WARNING,
+        f"RWSGI0109: signal.signal({signalnum!r}, …) was ignored: signals belong to the "
+        f"server (WSGIRestrictSignal Off allows it). Called from:\n{caller}",
+    )
+    return handler
 
 
 def _extend_path(directories):
@@ -282,7 +309,7 @@ def file_range(wrapper):
     return descriptor, offset, max(0, status.st_size - offset)
 
 
-def be_worker(switch_interval, dump_signal):
+def be_worker(dump_signal):
     """Called once in the main interpreter of a worker process.
 
     Fatal errors leave the stacks of all threads on stderr; so does `dump_signal`, if it is one.
@@ -290,8 +317,6 @@ def be_worker(switch_interval, dump_signal):
     faulthandler.enable(2)
     if dump_signal:
         faulthandler.register(dump_signal, 2)
-    if switch_interval is not None:
-        sys.setswitchinterval(switch_interval)
 
 
 def switch_interval():

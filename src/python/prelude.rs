@@ -11,62 +11,97 @@ use super::raise::{Raised, Result};
 use super::runtime::Runtime;
 use super::slots::{self, Methods, object_slot};
 use crate::exchange::Level;
+use crate::exchange::interpreters::Settings;
 use crate::metrics::datagram::GcCounters;
 
 const SOURCE: &str = concat!(include_str!("prelude.py"), "\0");
 
-/// The namespace of the prelude in one interpreter, and what of it is used more than once.
+/// The namespaces of the prelude in one interpreter, and what of them is used more than once.
 pub struct Prelude {
     namespace: Owned,
+    /// That of `api.py`.
+    api: Owned,
     /// `FileWrapper`, the class behind `wsgi.file_wrapper`.
     pub file_wrapper: Owned,
     /// `RequestTimeout`, the exception that interrupts a request.
     pub request_timeout: Owned,
+    /// `event_callbacks`, a list.
+    pub event_callbacks: Owned,
+}
+
+/// Executes a source in a new namespace.
+fn execute(_py: Attached, source: &'static str) -> Result<Owned> {
+    let source = CStr::from_bytes_with_nul(source.as_bytes()).map_err(|_| Raised)?;
+    // SAFETY: C strings; a new dict as globals, with the builtins that code needs.
+    unsafe {
+        let code = Owned::from_new(ffi::Py_CompileString(
+            source.as_ptr(),
+            c"<rwsgi>".as_ptr(),
+            ffi::Py_file_input,
+        ))?;
+        let namespace = Owned::from_new(ffi::PyDict_New())?;
+        let name = Owned::from_new(ffi::PyUnicode_FromString(c"rwsgi.runtime".as_ptr()))?;
+        for (key, value) in [
+            (c"__builtins__", ffi::PyEval_GetBuiltins()),
+            (c"__name__", name.as_ptr()),
+        ] {
+            if ffi::PyDict_SetItemString(namespace.as_ptr(), key.as_ptr(), value) < 0 {
+                return Err(Raised);
+            }
+        }
+        drop(Owned::from_new(ffi::PyEval_EvalCode(
+            code.as_ptr(),
+            namespace.as_ptr(),
+            namespace.as_ptr(),
+        ))?);
+        Ok(namespace)
+    }
+}
+
+/// What a namespace has under a name.
+fn item(py: Attached, namespace: &Owned, name: &CStr) -> Result<Owned> {
+    // SAFETY: our own dict and a C string; the result is borrowed from the dict.
+    unsafe {
+        let found = ffi::PyDict_GetItemString(namespace.as_ptr(), name.as_ptr());
+        debug_assert!(!found.is_null(), "the prelude has no {name:?}");
+        if found.is_null() {
+            return Err(Raised);
+        }
+        Ok(Owned::from_borrowed(py, found))
+    }
+}
+
+/// Calls a function of a namespace.
+fn call<const N: usize>(
+    py: Attached,
+    namespace: &Owned,
+    name: &CStr,
+    arguments: [Owned; N],
+) -> Result<Owned> {
+    let function = item(py, namespace, name)?;
+    let arguments = tuple(py, arguments)?;
+    // SAFETY: live objects.
+    unsafe {
+        Owned::from_new(ffi::PyObject_Call(
+            function.as_ptr(),
+            arguments.as_ptr(),
+            core::ptr::null_mut(),
+        ))
+    }
 }
 
 impl Prelude {
-    /// Compiles and executes the source.
+    /// Compiles and executes the sources.
     pub fn load(py: Attached) -> Result<Prelude> {
-        let source = CStr::from_bytes_with_nul(SOURCE.as_bytes()).map_err(|_| Raised)?;
-        // SAFETY: C strings; a new dict as globals, with the builtins that code needs.
-        unsafe {
-            let code = Owned::from_new(ffi::Py_CompileString(
-                source.as_ptr(),
-                c"<rwsgi>".as_ptr(),
-                ffi::Py_file_input,
-            ))?;
-            let namespace = Owned::from_new(ffi::PyDict_New())?;
-            let builtins = ffi::PyEval_GetBuiltins();
-            if ffi::PyDict_SetItemString(namespace.as_ptr(), c"__builtins__".as_ptr(), builtins) < 0
-            {
-                return Err(Raised);
-            }
-            let name = Owned::from_new(ffi::PyUnicode_FromString(c"rwsgi.runtime".as_ptr()))?;
-            if ffi::PyDict_SetItemString(namespace.as_ptr(), c"__name__".as_ptr(), name.as_ptr())
-                < 0
-            {
-                return Err(Raised);
-            }
-            drop(Owned::from_new(ffi::PyEval_EvalCode(
-                code.as_ptr(),
-                namespace.as_ptr(),
-                namespace.as_ptr(),
-            ))?);
-            let item = |name: &CStr| {
-                let found = ffi::PyDict_GetItemString(namespace.as_ptr(), name.as_ptr());
-                if found.is_null() {
-                    return Err(Raised);
-                }
-                Ok(Owned::from_borrowed(py, found))
-            };
-            let file_wrapper = item(c"FileWrapper")?;
-            let request_timeout = item(c"RequestTimeout")?;
-            Ok(Prelude {
-                namespace,
-                file_wrapper,
-                request_timeout,
-            })
-        }
+        let namespace = execute(py, SOURCE)?;
+        let api = execute(py, super::api::SOURCE)?;
+        Ok(Prelude {
+            file_wrapper: item(py, &namespace, c"FileWrapper")?,
+            request_timeout: item(py, &namespace, c"RequestTimeout")?,
+            event_callbacks: item(py, &api, c"event_callbacks")?,
+            namespace,
+            api,
+        })
     }
 
     /// Calls a function of the prelude.
@@ -76,18 +111,16 @@ impl Prelude {
         name: &CStr,
         arguments: [Owned; N],
     ) -> Result<Owned> {
-        // SAFETY: our own dict and C string; the result is borrowed from the dict.
-        let function = unsafe { ffi::PyDict_GetItemString(self.namespace.as_ptr(), name.as_ptr()) };
-        debug_assert!(!function.is_null(), "the prelude has no {name:?}");
-        let arguments = tuple(py, arguments)?;
-        // SAFETY: live objects; a null function makes CPython raise SystemError.
-        unsafe {
-            Owned::from_new(ffi::PyObject_Call(
-                function,
-                arguments.as_ptr(),
-                core::ptr::null_mut(),
-            ))
-        }
+        call(py, &self.namespace, name, arguments)
+    }
+
+    /// Tells the subscribers of an event; `event` is a dict, to which they may add.
+    ///
+    /// # Errors
+    /// Raises `RequestTimeout` if that came meanwhile.
+    pub fn publish(&self, py: Attached, name: &str, event: Owned) -> Result<()> {
+        let name = object::interned(py, name)?;
+        call(py, &self.api, c"publish", [name, event]).map(drop)
     }
 
     /// Makes the interpreter one that serves applications: streams, `sys.path`, modules.
@@ -115,13 +148,6 @@ impl Prelude {
         put(c"log", log)?;
         put(c"stdout", super::log::for_process(py, "<stdout>")?)?;
         put(c"stderr", super::log::for_process(py, "<stderr>")?)?;
-        for (name, value) in [
-            (c"restrict_stdin", options.restrict_stdin),
-            (c"restrict_stdout", options.restrict_stdout),
-            (c"restrict_signal", options.restrict_signal),
-        ] {
-            put(name, object::boolean(py, value))?;
-        }
         put(c"processes", object::int(py, options.processes.into())?)?;
         put(c"threads", object::int(py, options.threads.into())?)?;
         put(c"version", version(py, crate::VERSION)?)?;
@@ -141,26 +167,51 @@ impl Prelude {
         };
         put(c"working_directory", directory)?;
         put(c"metrics", crate::metrics::module::functions(py)?)?;
-        // SAFETY: a new list, to which live objects are appended.
-        unsafe {
-            let path = Owned::from_new(ffi::PyList_New(0))?;
-            for directory in &options.python_path {
-                let text = object::file_system_text(py, directory)?;
-                if ffi::PyList_Append(path.as_ptr(), text.as_ptr()) < 0 {
-                    return Err(Raised);
-                }
-            }
-            put(c"python_path", path)?;
+        let eggs = match &options.python_eggs {
+            Some(directory) => object::file_system_text(py, directory)?,
+            None => Owned::none(py),
+        };
+        put(c"python_eggs", eggs)?;
+        put(
+            c"daemon",
+            object::boolean(py, options.process_group.is_some()),
+        )?;
+        put(c"FileWrapper", self.file_wrapper.clone_ref(py))?;
+        put(c"RequestTimeout", self.request_timeout.clone_ref(py))?;
+        // SAFETY: our dict.
+        unsafe { super::api::offer(py, &services)? };
+        drop(self.call(py, c"install", [services.clone_ref(py)])?);
+        call(py, &self.api, c"install", [services]).map(drop)
+    }
+
+    /// Applies what is configured for this interpreter; may be called again with other settings.
+    pub fn configure(&self, py: Attached, settings: &Settings) -> Result<()> {
+        let mut layers = Vec::new();
+        for layer in &settings.python_path {
+            let directories = layer
+                .iter()
+                .map(|directory| object::file_system_text(py, directory))
+                .collect::<Result<Vec<_>>>()?;
+            layers.push(list(py, directories)?);
         }
-        drop(self.call(py, c"install", [services])?);
-        Ok(())
+        let interval = match settings.switch_interval {
+            Some(seconds) => object::float(py, seconds)?,
+            None => Owned::none(py),
+        };
+        let arguments = [
+            object::boolean(py, settings.restrict_stdin),
+            object::boolean(py, settings.restrict_stdout),
+            object::boolean(py, settings.restrict_signal),
+            list(py, layers)?,
+            interval,
+        ];
+        self.call(py, c"configure", arguments).map(drop)
     }
 
     /// Tells the modules which application group the interpreter serves.
     pub fn set_application_group(&self, py: Attached, group: &[u8]) -> Result<()> {
         let group = object::latin1(py, group)?;
-        drop(self.call(py, c"set_application_group", [group])?);
-        Ok(())
+        call(py, &self.api, c"set_application_group", [group]).map(drop)
     }
 
     /// Loads a script file and returns its module, whose `__mtime__` is the int `mtime`.
@@ -216,18 +267,9 @@ impl Prelude {
     }
 
     /// For the main interpreter of a worker process; `dump_signal` 0 is none.
-    pub fn be_worker(
-        &self,
-        py: Attached,
-        switch_interval: Option<f64>,
-        dump_signal: i32,
-    ) -> Result<()> {
-        let interval = match switch_interval {
-            Some(seconds) => object::float(py, seconds)?,
-            None => Owned::none(py),
-        };
+    pub fn be_worker(&self, py: Attached, dump_signal: i32) -> Result<()> {
         let signal = object::int(py, dump_signal.into())?;
-        self.call(py, c"be_worker", [interval, signal]).map(drop)
+        self.call(py, c"be_worker", [signal]).map(drop)
     }
 
     /// `sys.getswitchinterval()`, seconds.
@@ -291,6 +333,21 @@ impl Prelude {
                 exceptions::log_exit_failure(py, &failure);
             }
         }
+    }
+}
+
+/// A list of these objects.
+fn list(py: Attached, items: Vec<Owned>) -> Result<Owned> {
+    let _ = py;
+    // SAFETY: attached; a new list, to which live objects are appended.
+    unsafe {
+        let list = Owned::from_new(ffi::PyList_New(0))?;
+        for item in &items {
+            if ffi::PyList_Append(list.as_ptr(), item.as_ptr()) < 0 {
+                return Err(Raised);
+            }
+        }
+        Ok(list)
     }
 }
 

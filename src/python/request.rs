@@ -14,7 +14,8 @@ use pyo3::ffi;
 use super::attach::Attached;
 use super::object::Owned;
 use super::raise::{Kind, Result, raise};
-use crate::exchange::{Exchange, Level};
+use super::running::Links;
+use crate::exchange::{Exchange, Level, Opt, Source};
 
 thread_local! {
     static CURRENT: Cell<*const RequestCore> = const { Cell::new(core::ptr::null()) };
@@ -39,6 +40,12 @@ pub struct RequestCore {
     lease: Lease,
     /// A line of log text that has no end yet. Touched only while attached, never across a detach.
     pub(super) line: RefCell<Vec<u8>>,
+    /// `mod_wsgi.request_id`; valid while the core is listed.
+    id: Cell<Opt<'static>>,
+    /// What `request_data()` gives, made when it is first asked for. Dropped with the core, attached.
+    data: RefCell<Option<Owned>>,
+    /// Its place among the running requests of its interpreter.
+    pub(super) links: Links,
 }
 
 impl RequestCore {
@@ -59,7 +66,40 @@ impl RequestCore {
             outer: Cell::new(core::ptr::null()),
             lease: Lease::default(),
             line: RefCell::default(),
+            id: Cell::new(Opt::NONE),
+            data: RefCell::default(),
+            links: Links::default(),
         }
+    }
+
+    /// Lists the request among the running ones of the interpreter, under its `mod_wsgi.request_id`.
+    ///
+    /// # Safety
+    /// `id` outlives the core, which is not moved until [`RequestCore::leave`] has returned.
+    #[inline]
+    pub unsafe fn list(&self, py: Attached, id: Opt<'_>) {
+        // SAFETY: only the lifetime changes; the caller promises that it is long enough.
+        self.id
+            .set(unsafe { core::mem::transmute::<Opt<'_>, Opt<'static>>(id) });
+        // SAFETY: `leave` takes it off the list.
+        unsafe { py.interpreter().running.add(py, self) };
+    }
+
+    /// `mod_wsgi.request_id`, if the server has made one.
+    pub fn id(&self) -> Option<&[u8]> {
+        self.id.get().bytes()
+    }
+
+    /// The dictionary that `request_data()` gives.
+    pub fn data(&self, py: Attached) -> Result<Owned> {
+        if let Some(data) = &*self.data.borrow() {
+            return Ok(data.clone_ref(py));
+        }
+        // SAFETY: attached. Making it may run finalizers, which may come here as well: the first
+        // one stays.
+        let made = unsafe { Owned::from_new(ffi::PyDict_New())? };
+        let mut data = self.data.borrow_mut();
+        Ok(data.get_or_insert(made).clone_ref(py))
     }
 
     /// Makes it the current request of this thread: `sys.stderr` follows it.
@@ -80,6 +120,7 @@ impl RequestCore {
                 watch.forget(py);
             }
         }
+        self.links.remove(py, self);
         CURRENT.with(|current| current.set(self.outer.get()));
         super::log::flush_request(py, self);
         if self.lease.shared.load(Ordering::Acquire) {
@@ -128,11 +169,26 @@ impl RequestCore {
         unsafe { (*self.exchange).log(level, foreign, line) }
     }
 
-    /// Keeps the core alive for a thread that logs while it is detached.
-    pub(super) fn use_for_log(&self) -> Option<LogUse<'_>> {
+    /// [`RequestCore::log`] for a message that says where it was made.
+    pub fn log_from(&self, level: Level, source: Source<'_>, line: &[u8]) {
+        let foreign = this_thread() != self.owner || self.lease.held.load(Ordering::Acquire);
+        // SAFETY: as in `log`.
+        unsafe { (*self.exchange).log_from(level, foreign, source, line) }
+    }
+
+    /// Whether lines of this level are logged for the request.
+    pub fn logs(&self, level: Level) -> bool {
+        let foreign = this_thread() != self.owner || self.lease.held.load(Ordering::Acquire);
+        // SAFETY: as in `log`.
+        unsafe { (*self.exchange).logs(level, foreign) }
+    }
+
+    /// Keeps the core alive for a thread that logs, or runs Python code of others, and may be
+    /// detached meanwhile. The thread that serves the request keeps it anyway.
+    pub fn keep(&self) -> Option<Kept<'_>> {
         (this_thread() != self.owner).then(|| {
             self.lease.add_user();
-            LogUse(self)
+            Kept(self)
         })
     }
 }
@@ -200,15 +256,15 @@ impl Watch {
 /// # Safety
 /// The reference must not outlive the attached period in which it was got, except for the thread
 /// that owns the request.
-pub(super) unsafe fn current<'a>() -> Option<&'a RequestCore> {
+pub unsafe fn current<'a>() -> Option<&'a RequestCore> {
     // SAFETY: set by `enter` and cleared by `leave` on this very thread.
     CURRENT.with(|current| unsafe { current.get().as_ref() })
 }
 
-/// A foreign thread logs.
-pub(super) struct LogUse<'a>(&'a RequestCore);
+/// A thread other than that which serves the request uses it.
+pub struct Kept<'a>(&'a RequestCore);
 
-impl Drop for LogUse<'_> {
+impl Drop for Kept<'_> {
     fn drop(&mut self) {
         self.0.lease.give_back(false, true);
     }

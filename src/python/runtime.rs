@@ -9,11 +9,12 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use pyo3::ffi;
 
-use super::attach::{self, Attached};
+use super::attach;
 use super::gate::Gate;
-use super::interpreter::{self, Interpreter};
-use crate::exchange::Level;
+use super::interpreter::{self, Interpreter, Plan};
 use crate::exchange::abi::{self, HashSeed, RuntimeOptions};
+use crate::exchange::interpreters::{Rule, Settings};
+use crate::exchange::{Level, Source};
 use crate::messages;
 use crate::metrics::recorder::{self, Setup};
 use crate::metrics::reporter::{self, Service};
@@ -28,6 +29,7 @@ pub struct Options {
     pub program_name: Option<Vec<u8>>,
     pub home: Option<Vec<u8>>,
     pub python_path: Vec<Vec<u8>>,
+    pub python_eggs: Option<Vec<u8>>,
     pub warnings: Vec<Vec<u8>>,
     pub optimize: i32,
     pub hash_seed: HashSeed,
@@ -54,6 +56,8 @@ pub struct Options {
     pub run_once: bool,
     /// What is measured and reported.
     pub metrics: MetricsOptions,
+    /// What concerns interpreters.
+    pub interpreters: Interpreters,
 }
 
 /// What is measured and reported.
@@ -85,6 +89,60 @@ impl MetricsOptions {
     }
 }
 
+/// What is configured for the interpreters of this process, beside what [`Options`] says for all.
+#[derive(Clone, Debug)]
+pub struct Interpreters {
+    /// In order, see [`interpreters`](crate::exchange::interpreters).
+    pub rules: Vec<Rule>,
+    /// `sys.setswitchinterval`, seconds, where no rule says otherwise.
+    pub switch_interval: Option<f64>,
+    /// Run without the global lock, where the build can.
+    pub free_threading: bool,
+    /// Exit handlers run when the process ends.
+    pub destroy: bool,
+}
+
+impl Default for Interpreters {
+    fn default() -> Self {
+        Interpreters {
+            rules: Vec::new(),
+            switch_interval: None,
+            free_threading: false,
+            destroy: true,
+        }
+    }
+}
+
+impl Options {
+    /// What holds for the interpreter of an application group; `None`: it is not known yet which
+    /// group that will be.
+    pub fn interpreter(&self, group: Option<&[u8]>) -> Settings {
+        let base = Settings {
+            per_interpreter_gil: false,
+            switch_interval: self.interpreters.switch_interval,
+            switch_interval_is_scoped: false,
+            restrict_stdin: self.restrict_stdin,
+            restrict_stdout: self.restrict_stdout,
+            restrict_signal: self.restrict_signal,
+            python_path: vec![self.python_path.clone()],
+        };
+        base.with(&self.interpreters.rules, group)
+    }
+
+    /// Whether this process runs without the global lock.
+    pub fn is_free_threaded(&self) -> bool {
+        cfg!(Py_GIL_DISABLED) && self.interpreters.free_threading
+    }
+
+    /// Whether the interpreter of an application group gets a global lock of its own, and so is
+    /// never the main one.
+    pub fn has_own_gil(&self, group: &[u8]) -> bool {
+        cfg!(Py_3_12)
+            && !self.is_free_threaded()
+            && self.interpreter(Some(group)).per_interpreter_gil
+    }
+}
+
 impl From<&RuntimeOptions<'_>> for Options {
     fn from(options: &RuntimeOptions<'_>) -> Self {
         let texts = |slice: &crate::exchange::Slice<'_, crate::exchange::Text<'_>>| {
@@ -94,6 +152,7 @@ impl From<&RuntimeOptions<'_>> for Options {
             program_name: options.program_name.bytes().map(<[u8]>::to_vec),
             home: options.home.bytes().map(<[u8]>::to_vec),
             python_path: texts(&options.python_path),
+            python_eggs: options.python_eggs.bytes().map(<[u8]>::to_vec),
             warnings: texts(&options.warnings),
             optimize: options.optimize,
             hash_seed: options.hash_seed,
@@ -116,6 +175,12 @@ impl From<&RuntimeOptions<'_>> for Options {
             working_directory: None,
             run_once: false,
             metrics: (&options.metrics).into(),
+            interpreters: Interpreters {
+                rules: rules(options.interpreters.rules.items()),
+                switch_interval: None,
+                free_threading: options.interpreters.free_threading,
+                destroy: options.interpreters.destroy,
+            },
         }
     }
 }
@@ -134,8 +199,19 @@ impl From<&abi::MetricsOptions<'_>> for MetricsOptions {
     }
 }
 
+/// The rules from their text forms. Those of the server are well-formed.
+fn rules(texts: &[crate::exchange::Text<'_>]) -> Vec<Rule> {
+    texts
+        .iter()
+        .filter_map(|text| Rule::decode(text.bytes()).ok())
+        .collect()
+}
+
 /// Takes a line of the log.
 pub type Log = dyn Fn(Level, &[u8]) + Send + Sync;
+
+/// Takes a line of the log that says where it was made.
+pub type LogFrom = dyn Fn(Level, Source<'_>, &[u8]) + Send + Sync;
 
 /// What becomes of a request whose script has changed, in a process that loads no script twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +238,10 @@ pub trait Replacement: Send + Sync {
 pub struct Services {
     /// Takes lines that belong to no request.
     pub log: Box<Log>,
+    /// Takes such lines that say where they were made.
+    pub log_from: Box<LogFrom>,
+    /// Says whether lines of a level are logged outside of requests.
+    pub logs: Box<dyn Fn(Level) -> bool + Send + Sync>,
     /// Says whether the process is about to end.
     pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
     /// Present where scripts are never loaded a second time.
@@ -178,8 +258,8 @@ pub struct Runtime {
     services: Services,
     /// How it was started.
     pub options: Options,
-    /// Where new requests queue for the GIL.
-    pub gate: Gate,
+    /// Where new requests queue for the GIL of the main interpreter.
+    pub(super) gate: Gate,
     main: OnceCell<&'static Interpreter>,
     groups: RwLock<HashMap<Box<[u8]>, &'static Interpreter>>,
     /// The next free slot; held while an interpreter is being made.
@@ -215,6 +295,20 @@ pub fn log_bytes(level: Level, line: &[u8]) {
     if let Some(runtime) = RUNTIME.get() {
         (runtime.services.log)(level, line);
     }
+}
+
+/// [`log_bytes`] for a message that says where it was made.
+pub(super) fn log_from(level: Level, source: Source<'_>, line: &[u8]) {
+    if let Some(runtime) = RUNTIME.get() {
+        (runtime.services.log_from)(level, source, line);
+    }
+}
+
+/// Whether lines of this level are logged outside of requests.
+pub(super) fn logs(level: Level) -> bool {
+    RUNTIME
+        .get()
+        .is_some_and(|runtime| (runtime.services.logs)(level))
 }
 
 /// Whether the process is about to end.
@@ -253,8 +347,7 @@ pub fn adopt(options: Options, services: Services) -> Result<(), String> {
 }
 
 fn install(options: Options, services: Services) -> Result<&'static Runtime, String> {
-    // Only a worker has few threads.
-    let gate = Gate::new(options.request_permits, services.replacement.is_some());
+    let gate = new_gate(&options, &services);
     let runtime = Runtime {
         services,
         options,
@@ -267,6 +360,17 @@ fn install(options: Options, services: Services) -> Result<&'static Runtime, Str
         return Err("Python has been started before".to_owned());
     }
     Ok(RUNTIME.get().expect("set just now"))
+}
+
+/// A gate for the requests that share a global lock.
+fn new_gate(options: &Options, services: &Services) -> Gate {
+    let permits = if options.is_free_threaded() {
+        0
+    } else {
+        options.request_permits
+    };
+    // Only a worker has few threads.
+    Gate::new(permits, services.replacement.is_some())
 }
 
 fn report(result: &Result<(), String>) {
@@ -291,13 +395,19 @@ fn set_up(runtime: &'static Runtime) -> Result<(), String> {
     // SAFETY: Python has been initialised, and this thread is attached to the main interpreter.
     unsafe {
         attach::adopt_first(ffi::PyThreadState_Get());
-        let built = Interpreter::build(ffi::PyInterpreterState_Get(), 0, runtime);
+        let group = runtime.options.reserve_main.then_some(&b""[..]);
+        let plan = Plan {
+            slot: 0,
+            group,
+            settings: runtime.options.interpreter(group),
+            gate: None,
+        };
+        let built = Interpreter::build(ffi::PyInterpreterState_Get(), plan, runtime);
         let result = match built {
             Ok(main) => {
                 let _ = runtime.main.set(main);
                 recorder::begin(runtime.options.metrics.setup(&runtime.options));
                 if runtime.options.reserve_main {
-                    main.claim(Attached::assume(main), b"");
                     runtime.register(b"", main);
                 }
                 Ok(())
@@ -329,7 +439,7 @@ fn configure(options: &Options) -> Result<(), String> {
     }
 }
 
-fn check(status: ffi::PyStatus) -> Result<(), String> {
+pub(super) fn check(status: ffi::PyStatus) -> Result<(), String> {
     // SAFETY: a status by value; its texts are static C strings or null.
     unsafe {
         if ffi::PyStatus_Exception(status) == 0 {
@@ -348,6 +458,10 @@ fn fill(config: &mut ffi::PyConfig, options: &Options) -> Result<(), String> {
     config.parse_argv = 0;
     config.install_signal_handlers = 0;
     config.pathconfig_warnings = 0;
+    #[cfg(Py_GIL_DISABLED)]
+    {
+        config.enable_gil = c_int::from(!options.is_free_threaded());
+    }
     if options.optimize >= 0 {
         config.optimization_level = options.optimize as c_int;
     }
@@ -470,21 +584,40 @@ impl Runtime {
             return Ok(interpreter);
         }
         let main = *self.main.get().ok_or(Unavailable)?;
-        if group.is_empty() || !main.is_claimed() {
+        let own_gil = self.options.has_own_gil(group);
+        if group.is_empty() || (!main.is_claimed() && !own_gil) {
             let guard = attach::attach(main);
-            main.claim(guard.token(), group);
+            main.claim_main(guard.token(), self, group);
             self.register(group, main);
             return Ok(main);
         }
-        match interpreter::create_sub_interpreter(self, main, *next_slot, group) {
+        let plan = Plan {
+            slot: *next_slot,
+            group: Some(group),
+            settings: self.options.interpreter(Some(group)),
+            gate: own_gil.then(|| new_gate(&self.options, &self.services)),
+        };
+        if plan.settings.per_interpreter_gil && self.options.is_free_threaded() {
+            log(
+                Level::Warning,
+                &format!(
+                    "{}WSGIPerInterpreterGIL has no effect for application group '{}': this \
+                     process runs without the global lock (WSGIFreeThreading)",
+                    messages::OWN_GIL_SKIPPED,
+                    String::from_utf8_lossy(group)
+                ),
+            );
+        }
+        match interpreter::create_sub_interpreter(self, main, plan) {
             Ok(interpreter) => {
                 *next_slot += 1;
                 self.register(group, interpreter);
                 log(
                     Level::Info,
                     &format!(
-                        "created {}",
-                        String::from_utf8_lossy(&interpreter.description())
+                        "created {}{}",
+                        String::from_utf8_lossy(&interpreter.description()),
+                        if own_gil { " with own GIL" } else { "" }
                     ),
                 );
                 Ok(interpreter)
@@ -532,15 +665,19 @@ impl Runtime {
     }
 }
 
-/// Runs exit handlers in every interpreter, the main one last, then keeps the GIL for ever.
+/// Has `announce` tell applications that the process stops, detached, then runs exit handlers in every
+/// interpreter, the main one last, unless `WSGIDestroyInterpreter Off` says not to, and keeps every
+/// GIL for ever.
 ///
 /// The interpreters are not finalised: a native thread that comes back from a blocking call into
 /// a finalised interpreter aborts the process (up to 3.13), and a process that ends gives its
 /// memory back anyway. Since the GIL stays taken, no Python thread runs while the process unwinds.
+/// (Without a global lock, threads that an application has left behind run on until the process is
+/// gone.)
 ///
 /// Called by the thread that called [`start`]. If that thread is inside a request (prefork ends its
 /// children from a signal handler), nothing is done.
-pub fn stop(deadline: Duration) {
+pub fn stop(deadline: Duration, announce: impl FnOnce()) {
     let Some(runtime) = RUNTIME.get() else {
         return;
     };
@@ -548,15 +685,38 @@ pub fn stop(deadline: Duration) {
         return;
     }
     let watchdog = Watchdog::arm(deadline);
+    announce();
     for interpreter in runtime.interpreters() {
         let guard = attach::attach(interpreter);
-        interpreter.prelude().shut_down(guard.token());
+        if runtime.options.interpreters.destroy {
+            interpreter.prelude().shut_down(guard.token());
+        }
         if interpreter.slot() == 0 {
             attach::stop();
             guard.keep();
+        } else if interpreter.has_own_gil() {
+            drop(guard);
+            keep_gil(interpreter);
         }
     }
     watchdog.disarm();
+}
+
+/// Has a thread take the interpreter's own GIL and keep it until the process is gone.
+fn keep_gil(interpreter: &'static Interpreter) {
+    let (taken, is_taken) = std::sync::mpsc::channel();
+    let keep = move || {
+        attach::attach(interpreter).keep();
+        let _ = taken.send(());
+        loop {
+            std::thread::park();
+        }
+    };
+    let keeper = std::thread::Builder::new().name("rwsgi-end".to_owned());
+    // Without it (no memory for a thread) threads that the application has left behind run on.
+    if keeper.spawn(keep).is_ok() {
+        let _ = is_taken.recv();
+    }
 }
 
 /// Ends the process when Python does not end in time.

@@ -19,6 +19,7 @@ use super::object::{Owned, interned};
 use super::raise::{Raised, Result};
 use super::request::RequestCore;
 use super::runtime::{self, Changed, Replacement};
+use crate::exchange::script_file::modification_time;
 use crate::exchange::{Level, Target};
 use crate::messages::{self, Code};
 
@@ -124,14 +125,6 @@ impl Loaded {
             }
         }
     }
-}
-
-/// When the file was last modified, microseconds since the epoch; `None` if it cannot be had.
-pub fn modification_time(path: &[u8]) -> Option<i64> {
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::MetadataExt;
-    let status = std::fs::metadata(std::ffi::OsStr::from_bytes(path)).ok()?;
-    Some(status.mtime() * 1_000_000 + status.mtime_nsec() / 1000)
 }
 
 /// The script at `path` in the attached interpreter, not necessarily loaded.

@@ -187,6 +187,21 @@ pub const fn fast_args(name: &'static CStr, function: ffi::PyCFunctionFast) -> f
     }
 }
 
+/// A method with positional and keyword arguments.
+pub const fn any_args(
+    name: &'static CStr,
+    function: ffi::PyCFunctionWithKeywords,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionWithKeywords: function,
+        },
+        ml_flags: ffi::METH_VARARGS | ffi::METH_KEYWORDS,
+        ml_doc: core::ptr::null(),
+    }
+}
+
 /// The end of a method table.
 pub const fn end() -> ffi::PyMethodDef {
     ffi::PyMethodDef::zeroed()

@@ -13,7 +13,7 @@ use pyo3::ffi;
 
 use super::State;
 use crate::exchange::header_names::{self, KNOWN, Variable};
-use crate::exchange::{RequestHead, Text};
+use crate::exchange::{RequestHead, Target, Text};
 use crate::metrics::thread;
 use crate::python::attach::Attached;
 use crate::python::object::{
@@ -81,6 +81,7 @@ keys! {
     mod_wsgi_handler_script = "mod_wsgi.handler_script",
     mod_wsgi_script_name = "mod_wsgi.script_name",
     mod_wsgi_path_info = "mod_wsgi.path_info",
+    mod_wsgi_mount_point = "mod_wsgi.mount_point",
     mod_wsgi_listener_host = "mod_wsgi.listener_host",
     mod_wsgi_listener_port = "mod_wsgi.listener_port",
     mod_wsgi_server_pid = "mod_wsgi.server_pid",
@@ -92,6 +93,7 @@ keys! {
     mod_wsgi_daemon_start = "mod_wsgi.daemon_start",
     mod_wsgi_application_start = "mod_wsgi.application_start",
     apache_version = "apache.version",
+    apache_request_rec = "apache.request_rec",
     http = "http",
     https = "https",
 }
@@ -127,9 +129,11 @@ pub struct Template {
 /// Indices of [`Site::values`](crate::exchange::Site::values) that follow the request (Host header, local address) rather
 /// than the configuration: server name, address and port, scheme, listener.
 const CHANGING: [usize; 6] = [1, 2, 3, 8, 14, 15];
+/// Likewise `SCRIPT_FILENAME`: a handler script answers for many files.
+const SCRIPT_FILENAME: usize = 9;
 /// The others: two requests that agree in these have the same mount. Those that differ most come
-/// first.
-const FIXED: [usize; 10] = [9, 11, 5, 12, 13, 10, 4, 6, 7, 0];
+/// first. Whether the script is a handler's follows from the name of the handler.
+const FIXED: [usize; 9] = [11, 5, 12, 13, 10, 4, 6, 7, 0];
 
 /// What an environ is made from.
 pub struct Incoming<'a> {
@@ -187,6 +191,7 @@ impl ScriptState {
         py: Attached,
         state: &State,
         head: &RequestHead<'_>,
+        target: &Target<'_>,
     ) -> Result<Rc<Template>> {
         let values = head.site.values();
         for template in self.templates.borrow().iter() {
@@ -194,7 +199,7 @@ impl ScriptState {
                 return Ok(Rc::clone(template));
             }
         }
-        let template = Rc::new(Template::build(py, state, head)?);
+        let template = Rc::new(Template::build(py, state, head, target)?);
         let mut templates = self.templates.borrow_mut();
         if templates.len() < TEMPLATES {
             templates.push(Rc::clone(&template));
@@ -218,7 +223,12 @@ impl Template {
         FIXED.iter().all(|&i| same(values[i], &self.site[i]))
     }
 
-    fn build(py: Attached, state: &State, head: &RequestHead<'_>) -> Result<Template> {
+    fn build(
+        py: Attached,
+        state: &State,
+        head: &RequestHead<'_>,
+        target: &Target<'_>,
+    ) -> Result<Template> {
         let keys = &state.keys;
         let site = &head.site;
         // SAFETY: a plain size.
@@ -238,7 +248,6 @@ impl Template {
             (&keys.mod_wsgi_application_group, site.application_group),
             (&keys.mod_wsgi_callable_object, site.callable_object),
             (&keys.mod_wsgi_request_handler, site.request_handler),
-            (&keys.mod_wsgi_handler_script, Text::EMPTY),
             (&keys.mod_wsgi_listener_host, site.listener_host),
             (&keys.mod_wsgi_listener_port, site.listener_port),
             (&keys.script_name, head.script_name),
@@ -258,6 +267,12 @@ impl Template {
                 put(key, latin1(py, value)?)?;
             }
         }
+        let handler_script = if target.handler_script {
+            file_system_text(py, target.script.bytes())?
+        } else {
+            latin1(py, b"")?
+        };
+        put(&keys.mod_wsgi_handler_script, handler_script)?;
         for (key, value) in [
             (&keys.document_root, site.document_root),
             (&keys.script_filename, site.script_filename),
@@ -319,6 +334,7 @@ impl Template {
         incoming: &Incoming<'_>,
         input: &Owned,
         errors: &Owned,
+        native: Option<&Owned>,
     ) -> Result<Owned> {
         let Incoming {
             head,
@@ -383,6 +399,9 @@ impl Template {
         for (name, value) in &headers.others {
             put(&latin1(py, name)?, &latin1(py, value.bytes())?)?;
         }
+        if let Some(native) = native {
+            put(&keys.apache_request_rec, native)?;
+        }
         put(
             &keys.mod_wsgi_application_start,
             &float(py, *started_us as f64 / 1e6)?,
@@ -414,10 +433,22 @@ impl Template {
                 put_text(key, value)?;
             }
         }
+        if !same(
+            Some(site.script_filename.bytes()),
+            &self.site[SCRIPT_FILENAME],
+        ) {
+            let file = file_system_text(py, site.script_filename.bytes())?;
+            put(&keys.script_filename, &file)?;
+        }
         if *head.script_name.bytes() != *self.script_name {
             let script_name = latin1(py, head.script_name.bytes())?;
             put(&keys.script_name, &script_name)?;
             put(&keys.mod_wsgi_script_name, &script_name)?;
+        }
+        if let Some(mount_point) = head.mount_point.bytes() {
+            let mount_point = latin1(py, mount_point)?;
+            put(&keys.script_name, &mount_point)?;
+            put(&keys.mod_wsgi_mount_point, &mount_point)?;
         }
         if head.https != self.https {
             put(&keys.wsgi_url_scheme, &scheme(py, keys, head.https))?;

@@ -6,10 +6,12 @@
 //! * [`input`]: the object `wsgi.input`.
 //! * [`body`]: the request body behind it.
 //! * [`response`]: iterating over what the application returned.
+//! * [`events`]: what subscribers are told of a request.
 //! * [`request`]: what these share while a request lasts.
 
 pub mod body;
 pub mod environ;
+pub mod events;
 pub mod input;
 pub mod request;
 pub mod response;
@@ -17,7 +19,7 @@ pub mod server;
 pub mod start_response;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::python::attach::Attached;
 use crate::python::object::{Owned, interned};

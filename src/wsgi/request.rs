@@ -29,6 +29,8 @@ pub struct RequestState {
 /// How far the response is. Touched only while attached.
 #[derive(Default)]
 pub struct Progress {
+    /// The application has been called, or is about to be.
+    pub called: Cell<bool>,
     /// `start_response` has been called.
     pub started: Cell<bool>,
     /// Something has been sent, so the head cannot change any more.

@@ -216,5 +216,6 @@ pub fn close(py: Attached, request: &RequestState, result: &Owned, script: &[u8]
             script,
             &exception,
         );
+        super::events::request_exception(py, request, &exception);
     }
 }

@@ -1,5 +1,7 @@
 //! One request, from its head to the end of its response.
 
+use core::ffi::c_void;
+use core::ptr::NonNull;
 use std::time::Instant;
 
 use pyo3::ffi;
@@ -7,19 +9,20 @@ use pyo3::ffi;
 use super::environ::{Headers, Incoming, Template};
 use super::request::RequestState;
 use super::response::{self, Rest};
-use super::{input, start_response};
+use super::{events, input, start_response};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target};
+use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target, script_file};
 use crate::messages;
 use crate::metrics::observation::{Observation, Observed, Reader, is_wanted_by};
 use crate::python::attach::{self, Attached};
+use crate::python::events::{has_subscribers, notice_subscribers};
 use crate::python::exceptions;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::Owned;
 use crate::python::raise::Result;
 use crate::python::runtime::Runtime;
 use crate::python::script::Unavailable;
-use crate::python::{log, script};
+use crate::python::{capsule, log, script};
 
 /// How the part of the request that needs Python ended.
 enum Served {
@@ -58,6 +61,13 @@ pub fn serve_in(
     head: &RequestHead<'_>,
     target: &Target<'_>,
 ) -> i32 {
+    let looked_at;
+    let target = if target.mtime_us == 0 {
+        looked_at = look_at(target);
+        &looked_at
+    } else {
+        target
+    };
     let mut incoming = Incoming {
         head,
         headers: Headers::scan(head),
@@ -65,7 +75,8 @@ pub fn serve_in(
     };
     let observed = Observed::new(head);
     let waits_since = observed.begin().map(|_| Instant::now());
-    let permit = runtime.gate.enter();
+    let gate = interpreter.gate(runtime);
+    let permit = gate.enter();
     let queued = clock_us();
     let guard = attach::attach(interpreter);
     drop(permit);
@@ -74,8 +85,8 @@ pub fn serve_in(
         observation.note_application_start(incoming.started_us, Some(since));
     }
     let served = serve_attached(guard.token(), exchange, target, &incoming, &observed);
-    if runtime.gate.learns() {
-        runtime.gate.note(clock_us() - incoming.started_us);
+    if gate.learns() {
+        gate.note(clock_us() - incoming.started_us);
     }
     let waited_long = incoming.started_us.saturating_sub(queued) >= LONG_WAIT_US;
     if waited_long {
@@ -83,13 +94,23 @@ pub fn serve_in(
     }
     drop(guard);
     if waited_long {
-        runtime.gate.let_in();
+        gate.let_in();
     }
     let outcome = finish(exchange, served, observed.get());
     if outcome == outcome::STALE {
         observed.forget();
     }
     outcome
+}
+
+/// The server could not tell when the script was modified: handler scripts may lie where it must not
+/// look.
+#[cold]
+fn look_at<'a>(target: &Target<'a>) -> Target<'a> {
+    Target {
+        mtime_us: script_file::modification_time(target.script.bytes()).unwrap_or(0),
+        ..*target
+    }
 }
 
 /// Who waits so long for the GIL waits for a request that computes: short ones give it up sooner,
@@ -176,10 +197,19 @@ struct Handed<'r> {
     start_response: Owned,
     input: Owned,
     errors: Owned,
+    native: Option<Owned>,
 }
 
 impl<'r> Handed<'r> {
-    fn new(py: Attached, request: &'r RequestState) -> Result<Handed<'r>> {
+    fn new(
+        py: Attached,
+        request: &'r RequestState,
+        native: Option<NonNull<c_void>>,
+    ) -> Result<Handed<'r>> {
+        // Before the others, which need an end.
+        let native = native
+            .map(|pointer| capsule::new(py, pointer))
+            .transpose()?;
         // SAFETY: each is ended by our Drop, before the request goes; on an early return the
         // objects made so far have one reference, here, and are gone at once.
         unsafe {
@@ -189,6 +219,7 @@ impl<'r> Handed<'r> {
                 start_response: start_response::new(py, request)?,
                 input: input::new(py, request)?,
                 errors: log::for_request(py, &request.core)?,
+                native,
             })
         }
     }
@@ -202,6 +233,9 @@ impl Drop for Handed<'_> {
             start_response::end(self.py, &self.start_response);
             input::end(self.py, &self.input);
             log::end(self.py, &self.errors);
+        }
+        if let Some(native) = &self.native {
+            capsule::end(self.py, native);
         }
         self.request.core.leave(self.py);
     }
@@ -218,7 +252,7 @@ fn serve_attached(
     let request = unsafe { RequestState::new(exchange, incoming.head.method.bytes() == b"HEAD") };
     request.observe(observed.get());
     request.core.enter();
-    let handed = match Handed::new(py, &request) {
+    let handed = match Handed::new(py, &request, exchange.native()) {
         Ok(handed) => handed,
         Err(raised) => {
             raised.clear(py);
@@ -226,13 +260,26 @@ fn serve_attached(
             return Served::Status(500);
         }
     };
+    // SAFETY: the head outlives this call; the core stays where it is until it has been left.
+    unsafe { request.core.list(py, incoming.head.request_id) };
     let mut served = run(py, &request, &handed, target, incoming, observed);
     if is_wanted_by(Reader::Events) {
         served = finish_attached(py, &request, served);
-        // Here the request is finished but for its objects: `request_finished`.
+        if request.response.called.get() {
+            events::request_finished(py, &request, incoming, final_status(&request, &served));
+        }
     }
     drop(handed);
     served
+}
+
+/// The status of the answer.
+fn final_status(request: &RequestState, served: &Served) -> u16 {
+    match served {
+        Served::Status(status) => *status,
+        _ if request.response.started.get() => request.response.status.get(),
+        _ => 500,
+    }
 }
 
 /// Whoever is told of the end of a request wants to know how long its last write took, too.
@@ -276,6 +323,7 @@ fn run(
         Err(Unavailable::Stale) => return Served::Stale,
     };
     // The script that has just been loaded may be the first to want it.
+    notice_subscribers(py);
     if request.observation().is_none()
         && let Some(observation) = observed.begin()
     {
@@ -283,7 +331,7 @@ fn run(
         request.observe(Some(observation));
     }
     let prepared = || -> Result<(std::rc::Rc<Template>, Option<Owned>)> {
-        let template = script.wsgi.template(py, state, incoming.head)?;
+        let template = script.wsgi.template(py, state, incoming.head, target)?;
         let application = module.global(py, &template.callable)?;
         Ok((template, application))
     };
@@ -296,18 +344,37 @@ fn run(
             py,
             Level::Error,
             &format!(
-                "{}script '{}' has no callable '{}'; define it or name another with \
-                 WSGICallableObject",
+                "{}script '{}' has no callable '{}'; {}",
                 messages::NO_CALLABLE,
                 String::from_utf8_lossy(path),
                 String::from_utf8_lossy(incoming.head.site.callable_object.bytes()),
+                if target.handler_script {
+                    "every script of WSGIHandlerScript must define that function"
+                } else {
+                    "define it or name another with WSGICallableObject"
+                },
             ),
         );
         return Served::Status(500);
     };
     let called = template
-        .environ(py, state, incoming, &handed.input, &handed.errors)
-        .and_then(|environ| call(&application, &environ, &handed.start_response));
+        .environ(
+            py,
+            state,
+            incoming,
+            &handed.input,
+            &handed.errors,
+            handed.native.as_ref(),
+        )
+        .and_then(|environ| {
+            request.response.called.set(true);
+            if !has_subscribers(py) {
+                return call(&application, &environ, &handed.start_response);
+            }
+            let application =
+                events::request_started(py, request, incoming, &application, &environ)?;
+            call(&application, &environ, &handed.start_response)
+        });
     let result = match called {
         Ok(result) => result,
         Err(raised) => return failed(py, request, raised.take(py), path),
@@ -345,6 +412,17 @@ fn call(application: &Owned, environ: &Owned, start_response: &Owned) -> Result<
 
 #[cold]
 fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8]) -> Served {
+    let served = report_failure(py, request, &exception, script);
+    events::request_exception(py, request, &exception);
+    served
+}
+
+fn report_failure(
+    py: Attached,
+    request: &RequestState,
+    exception: &Owned,
+    script: &[u8],
+) -> Served {
     if let Some(status) = request.body.failure() {
         // The client's doing: no traceback for it, and its own status.
         request.log(
@@ -358,23 +436,23 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
         );
         return after_failure(request, status);
     }
-    if request.response.client_gone.get() && exceptions::is_os_error(py, &exception) {
+    if request.response.client_gone.get() && exceptions::is_os_error(py, exception) {
         // What `write()` raises then; nothing that anybody has to look after.
         let line = "the client left before the response ended, and so did the application";
         request.log(py, Level::Info, line);
         return after_failure(request, 500);
     }
-    if exceptions::is_request_timeout(py, &exception) {
+    if exceptions::is_request_timeout(py, exception) {
         let what = if request.response.head_sent.get() {
             "the request ran for too long and was interrupted; its response is cut short"
         } else {
             "the request ran for too long and was interrupted"
         };
         let code = messages::REQUEST_INTERRUPTED;
-        exceptions::log_for_request(py, &request.core, code, what, script, &exception);
+        exceptions::log_for_request(py, &request.core, code, what, script, exception);
         return after_failure(request, 504);
     }
-    let (code, what) = if exceptions::is_system_exit(py, &exception) {
+    let (code, what) = if exceptions::is_system_exit(py, exception) {
         (
             messages::APPLICATION_EXITED,
             "SystemExit was raised and is ignored",
@@ -389,7 +467,7 @@ fn failed(py: Attached, request: &RequestState, exception: Owned, script: &[u8])
     } else {
         (messages::APPLICATION_RAISED, "the application failed")
     };
-    exceptions::log_for_request(py, &request.core, code, what, script, &exception);
+    exceptions::log_for_request(py, &request.core, code, what, script, exception);
     after_failure(request, 500)
 }
 

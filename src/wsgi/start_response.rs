@@ -7,10 +7,12 @@ use core::cell::Cell;
 
 use pyo3::ffi;
 
+use super::events;
 use super::request::RequestState;
 use crate::exchange::response::{self, ResponseHead};
 use crate::exchange::{Pair, Send, Slice, Text};
 use crate::python::attach::Attached;
+use crate::python::events::has_subscribers;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::{Owned, bytes_of, latin1_bytes, type_name};
 use crate::python::raise::{Kind, Raised, Result, raise};
@@ -187,6 +189,11 @@ unsafe fn start(
                 return Err(raise(py, Kind::Runtime, message));
             }
             None => {}
+        }
+        if has_subscribers(py) {
+            // Callbacks let other threads run, and with them the end of the request.
+            let _kept = request.core.keep();
+            events::response_started(py, request, status, headers, exc_info)?;
         }
         // First, since waiting for it may let other threads change the list.
         let exchange = request.core.exchange(py)?;

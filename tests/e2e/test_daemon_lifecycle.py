@@ -215,7 +215,8 @@ def test_graceful_restart_of_httpd(new_httpd):
         httpd.graceful()
         assert pid(httpd) not in old
         for connection in kept:
-            # httpd closes idle connections of its old generation; a new one is as good.
+            # httpd closes idle connections of its old generation, with nothing in them.
+            assert connection.at_end()
             connection.close()
         httpd.wait_until(
             lambda: len(httpd.supervisors()) == 1 and not set(old) & set(httpd.workers()),

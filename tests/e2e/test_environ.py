@@ -40,6 +40,7 @@ def server(new_httpd):
             WSGIScriptAlias /with-cgi {script}
             WSGIScriptAlias /protected {script}
             WSGIScriptAlias /head-on {script}
+            WSGIScriptAlias /head-on-unfiltered {script}
             WSGIScriptAlias /head-off {script}
             WSGIScriptAlias /head-deflated {script}
             WSGIScriptAlias /https-variable {script}
@@ -58,6 +59,9 @@ def server(new_httpd):
             <Location /head-on>
                 WSGIMapHEADToGET On
                 SetOutputFilter DEFLATE
+            </Location>
+            <Location /head-on-unfiltered>
+                WSGIMapHEADToGET On
             </Location>
             <Location /head-off>
                 WSGIMapHEADToGET Off
@@ -388,7 +392,13 @@ def test_redirect_variables(server):
 
 @pytest.mark.parametrize(
     ("mount", "seen"),
-    [("/app", "HEAD"), ("/head-on", "GET"), ("/head-off", "HEAD"), ("/head-deflated", "GET")],
+    [
+        ("/app", "HEAD"),
+        ("/head-on", "GET"),
+        ("/head-on-unfiltered", "GET"),
+        ("/head-off", "HEAD"),
+        ("/head-deflated", "GET"),
+    ],
 )
 @pytest.mark.checklist(78)
 def test_head_mapped_to_get(server, mount, seen):
@@ -448,13 +458,21 @@ def test_log_id(new_httpd):
             <Directory "{httpd.apps}">
                 Require all granted
             </Directory>
-            LogFormat "%L" ids
+            LogFormat "%L %{{c}}L" ids
             CustomLog "{httpd.root}/logs/ids.log" ids
             WSGIScriptAlias / {httpd.apps}/environ.wsgi
         """)
         httpd.start()
-        identifier = environ(httpd, "/")["mod_wsgi.request_id"]
+        with httpd.connect() as connection:
+            found = []
+            for _ in range(2):
+                connection.request("/")
+                values = connection.read_response().json()["values"]
+                found.append([values[f"mod_wsgi.{kind}_id"] for kind in ("request", "connection")])
         httpd.stop()
-        assert (httpd.root / "logs" / "ids.log").read_text().split() == [identifier]
+        lines = (httpd.root / "logs" / "ids.log").read_text().splitlines()
+        assert [line.split() for line in lines] == found
+        (identifier, one), (_, two) = found
+        assert one == two and identifier != found[1][0]
         httpd.log.read()
         assert identifier in {line.log_id for line in httpd.log.seen}

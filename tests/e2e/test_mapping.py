@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.config import BOTH, GROUP
+from harness.config import BOTH, GROUP, module_line
 
 MODES = BOTH
 
@@ -173,6 +173,25 @@ def test_alias(server, target, script, script_name, path_info):
     assert (answer["SCRIPT_NAME"], answer["PATH_INFO"]) == (script_name, path_info)
 
 
+@pytest.mark.checklist(27)
+def test_alias_of_everything(new_httpd):
+    with new_httpd(modules=["alias"]) as httpd:
+        httpd.write("static/file.txt", "static")
+        httpd.add(f"""
+            <Directory "{httpd.root}">
+                Require all granted
+            </Directory>
+            Alias /static "{httpd.root}/static"
+            WSGIScriptAlias / {httpd.apps}/where.wsgi
+        """)
+        httpd.start()
+        for path in ("/", "/a", "/a/", "/a/b.html", "/where.wsgi", "/a/../b", "/static-x"):
+            answer = told(httpd, path)
+            seen = (answer["SCRIPT_NAME"], answer["PATH_INFO"])
+            assert seen == ("", path if path != "/a/../b" else "/b")
+        assert httpd.get("/static/file.txt").body == b"static"
+
+
 @pytest.mark.checklist(157)
 def test_module_name_and_file(server):
     answer = told(server, "/one")
@@ -334,6 +353,43 @@ def test_groups_of_host_names(server):
     host = {"Host": f"other.example:{server.port}"}
     assert group(server, "/env-group/host", headers=host) == f"other.example:{server.port}"
     assert group(server, "/env-group/server", headers=host) == f"localhost:{server.port}"
+
+
+@pytest.mark.checklist(37, 38)
+@pytest.mark.parametrize("port", [80, 443])
+def test_standard_ports_are_left_out(server, port):
+    """httpd takes the port of the ``Host`` header for its own."""
+    host = {"Host": f"localhost:{port}"}
+    assert group(server, "/env-group/server", headers=host) == "localhost"
+    assert group(server, "/env-group/host", headers=host) == "localhost"
+    assert group(server, "/one", headers=host) == "localhost|/one"
+
+
+NOTE = """
+function fixup(r)
+    r.notes["NOTE_GROUP"] = "from-note"
+    return apache2.OK
+end
+"""
+
+
+@pytest.mark.checklist(39)
+@pytest.mark.skipif(not module_line("lua"), reason="mod_lua, which sets the note, is not there")
+def test_group_from_a_note(new_httpd):
+    """Notes come before variables of the request."""
+    with new_httpd(modules=["lua", "env"]) as httpd:
+        lua = httpd.write("note.lua", NOTE)
+        httpd.add(f"""
+            <Directory "{httpd.apps}">
+                Require all granted
+            </Directory>
+            LuaHookFixups "{lua}" fixup
+            SetEnv NOTE_GROUP from-setenv
+            WSGIApplicationGroup %{{ENV:NOTE_GROUP}}
+            WSGIScriptAlias / {httpd.apps}/where.wsgi
+        """)
+        httpd.start()
+        assert group(httpd, "/") == "from-note"
 
 
 @pytest.mark.checklist(41)

@@ -5,7 +5,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-VERSION = 1
+VERSION = 2
 REQUEST, BODY, BODY_FAILED = 1, 2, 3
 READ, REPLY, DATA, FILE, STATUS, LOG, GOAWAY, RETRY = range(16, 24)
 END, CLOSE, BAD, FLUSH, GRANT_DONE = 1, 2, 4, 8, 16
@@ -36,13 +36,16 @@ def request(
     server_pid=4711,
     request_id=b"the-request-id",
     version=VERSION,
+    log_level=8,
+    connects=1,
+    restarts=0,
 ):
     """A whole REQUEST frame."""
     script = str(script).encode()
     if mtime_us is None:
         mtime_us = modification_time(script)
     method, path, group = (text.encode() for text in (method, path, group))
-    texts = [method, path, b"", path, b"", b"HTTP/1.1", b"192.0.2.7", request_id, None]
+    texts = [method, path, b"", path, b"", b"HTTP/1.1", b"192.0.2.7", request_id, None, None]
     site = [b"Apache", b"localhost", b"127.0.0.1", b"80", None, b"/srv", b"", b"/srv"]
     site += [b"http", script, b"test", group, b"application", b"wsgi-script", b"", b"80"]
     site += [script, script]
@@ -51,7 +54,9 @@ def request(
         return struct.pack("<I", ABSENT if text is None else len(text))
 
     payload = struct.pack(
-        "<qqqIHBB", request_time_us, accept_time_us, mtime_us, server_pid, 40000, bits, 0
+        "<qqqIHBBBHH",
+        *(request_time_us, accept_time_us, mtime_us),
+        *(server_pid, 40000, bits, 0, log_level, connects, restarts),
     )
     payload += struct.pack("<HH", len(headers), len(variables))
     payload += b"".join(map(length, texts)) + struct.pack("<I", len(body))

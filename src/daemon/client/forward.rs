@@ -33,6 +33,8 @@ pub struct Call<'a> {
     pub target: Target<'a>,
     /// `WSGIIgnoreActivity`.
     pub ignore_activity: bool,
+    /// The most detailed level that is logged for it.
+    pub log_level: Level,
 }
 
 impl fmt::Display for Call<'_> {
@@ -52,12 +54,14 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
     let mut patience = None;
     let mut fresh_failures = 0;
     let mut there = None;
+    let mut attempts = Attempts::default();
     loop {
         let lease = match pools.lease(there.take(), &mut patience) {
             Ok(lease) => lease,
             Err(why) => return unavailable(pools, front, call, why),
         };
         let (slot, fresh) = (lease.slot(), lease.is_fresh());
+        attempts.write(&mut buffers.request);
         let sent = lease.connection().send(&buffers.request);
         let mut pump = Pump::new(front, pools, call, lease, buffers);
         let end = match sent {
@@ -76,6 +80,7 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
         };
         match judge(event, progress) {
             Verdict::Resend { suspect } => {
+                attempts.note(false);
                 if suspect {
                     pools.suspect(slot);
                 }
@@ -86,6 +91,7 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
                 if pools.is_over(&mut patience) {
                     return fail(pools, front, call, Failure::NotServed);
                 }
+                attempts.note(true);
                 there = same.then_some(slot);
                 log_resend(front, call, event);
             }
@@ -95,6 +101,30 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
                 }
                 return fail(pools, front, call, failure);
             }
+        }
+    }
+}
+
+/// What the application is told of the attempts to send its request (`daemon_connects` and
+/// `daemon_restarts` of `request_started`).
+#[derive(Default)]
+struct Attempts {
+    failed: u16,
+    refused: u16,
+}
+
+impl Attempts {
+    /// The request is to be sent again; `refused`: a worker that is being replaced has said so.
+    fn note(&mut self, refused: bool) {
+        self.failed = self.failed.saturating_add(1);
+        self.refused = self.refused.saturating_add(u16::from(refused));
+    }
+
+    /// Writes them into the frame, which says that there were none.
+    #[inline]
+    fn write(&self, frame: &mut [u8]) {
+        if self.failed > 0 {
+            request::set_attempts(frame, self.failed.saturating_add(1), self.refused);
         }
     }
 }
@@ -112,10 +142,12 @@ fn encode<F: Front>(front: &F, call: &Call<'_>, buffers: &mut Buffers) -> Result
     let request = request::WireRequest {
         head: RequestHead {
             accept_time_us: now.map_or(0, |now| now.as_micros() as i64),
+            daemon_connects: 1,
             ..*call.head
         },
         target: call.target,
         ignore_activity: call.ignore_activity,
+        log_level: call.log_level as u8,
         body: buffers.upload.get(..body_length).unwrap_or_default(),
         body_complete,
     };

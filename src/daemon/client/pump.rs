@@ -14,10 +14,10 @@ use super::pools::{Lease, Pools};
 use super::retry::Event;
 use super::upload;
 use super::{Call, file, head};
-use crate::daemon::wire::{FileRange, Header, Kind, Read, Refused, flag, reply};
+use crate::daemon::wire::{FileRange, Header, Kind, LogLine, Read, Refused, flag, reply};
 use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{Level, MayBlock, Send};
+use crate::exchange::{Level, MayBlock, Send, Source, Text};
 use crate::httpd::hooks::child::level_of;
 use crate::messages::{DAEMON_BAD_ANSWER, DAEMON_BAD_FILE, DAEMON_CUT};
 
@@ -340,7 +340,18 @@ impl<'a, F: Front> Pump<'a, F> {
             Kind::Log => {
                 let level = level_of(u8::try_from(header.aux).unwrap_or(u8::MAX));
                 let line = self.buffers.incoming.bytes(payload);
-                self.front.log(level, false, line);
+                if !header.has(flag::SOURCE) {
+                    self.front.log(level, false, line);
+                    return Ok(());
+                }
+                let Ok(line) = LogLine::decode(line) else {
+                    return Err(self.lost(Event::Malformed));
+                };
+                let source = Source {
+                    file: Text::new(line.file),
+                    line: line.number,
+                };
+                self.front.log_from(level, false, source, line.line);
                 Ok(())
             }
             Kind::Read => {

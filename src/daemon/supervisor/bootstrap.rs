@@ -30,6 +30,10 @@ pub fn arguments(config: &GroupConfig, role: Role) -> Vec<Vec<u8>> {
     if config.dont_write_bytecode {
         arguments.push(b"-B".to_vec());
     }
+    // Only a build without the global lock knows both values.
+    if let Some(free) = config.free_threading {
+        arguments.push(if free { b"-Xgil=0" } else { b"-Xgil=1" }.to_vec());
+    }
     for _ in 0..config.python_optimize.clamp(0, 2) {
         arguments.push(b"-O".to_vec());
     }
@@ -58,14 +62,18 @@ mod tests {
             gateway_directory: b"/gateways".to_vec(),
             dont_write_bytecode: true,
             python_optimize: 2,
+            free_threading: Some(false),
             python_warnings: vec![b"error".to_vec()],
             ..GroupConfig::default()
         };
         let arguments = arguments(&config, Role::Template);
         assert_eq!(arguments[0], b"/usr/bin/python3");
-        let flags: Vec<&[u8]> = arguments[1..6].iter().map(Vec::as_slice).collect();
-        assert_eq!(flags, [&b"-B"[..], b"-O", b"-O", b"-Werror", b"-c"]);
-        assert!(arguments[6].ends_with(b"\n_rwsgi.template()\n"));
-        assert_eq!(arguments[7], b"/gateways");
+        let flags: Vec<&[u8]> = arguments[1..7].iter().map(Vec::as_slice).collect();
+        assert_eq!(
+            flags,
+            [&b"-B"[..], b"-Xgil=1", b"-O", b"-O", b"-Werror", b"-c"]
+        );
+        assert!(arguments[7].ends_with(b"\n_rwsgi.template()\n"));
+        assert_eq!(arguments[8], b"/gateways");
     }
 }

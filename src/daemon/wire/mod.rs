@@ -13,7 +13,7 @@
 //! | [`Kind::Data`] | to the client | body bytes | load |
 //! | [`Kind::File`] | to the client | `u64` offset, `u64` length; the descriptor rides on the frame's first byte (`SCM_RIGHTS`) | load |
 //! | [`Kind::Status`] | to the client | none: the server shall answer with this error status | HTTP status |
-//! | [`Kind::Log`] | to the client | a line of the error log | level |
+//! | [`Kind::Log`] | to the client | a line of the error log; with [`flag::SOURCE`] see [`LogLine`] | level |
 //! | [`Kind::GoAway`] | to the client | none: nothing on this connection will be started any more | |
 //! | [`Kind::Retry`] | to the client | none: this request was not started | a [`Refused`] |
 //!
@@ -39,7 +39,7 @@ pub mod reply;
 pub mod request;
 
 /// The version of this protocol; travels in the `aux` of every REQUEST.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Bytes of a [`Header`].
 pub const HEADER: usize = 8;
@@ -113,6 +113,8 @@ pub mod flag {
     pub const FLUSH: u8 = 8;
     /// BODY: the READ is answered, the body goes on.
     pub const GRANT_DONE: u8 = 16;
+    /// LOG: the payload says where in a program the line was made.
+    pub const SOURCE: u8 = 32;
 }
 
 /// Why a request was not started: `aux` of RETRY.
@@ -285,6 +287,41 @@ impl Read {
     }
 }
 
+/// The payload of LOG with [`flag::SOURCE`]: `u32` line number, `u16` length of the file's name, the
+/// name, and then the line itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLine<'a> {
+    /// The file; what is longer than 65535 bytes is cut.
+    pub file: &'a [u8],
+    /// The number of the line there.
+    pub number: u32,
+    /// What is to be logged.
+    pub line: &'a [u8],
+}
+
+impl<'a> LogLine<'a> {
+    /// The payload.
+    pub fn encode(self) -> Vec<u8> {
+        let length = u16::try_from(self.file.len()).unwrap_or(u16::MAX);
+        let file = &self.file[..usize::from(length)];
+        let number = self.number.to_le_bytes();
+        [&number[..], &length.to_le_bytes(), file, self.line].concat()
+    }
+
+    /// From the payload.
+    pub fn decode(payload: &'a [u8]) -> Result<LogLine<'a>, Malformed> {
+        let mut reader = Reader(payload);
+        let number = reader.u32()?;
+        let length = reader.u16()?;
+        let file = reader.bytes(usize::from(length))?;
+        Ok(LogLine {
+            file,
+            number,
+            line: reader.0,
+        })
+    }
+}
+
 /// The payload of FILE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileRange {
@@ -361,6 +398,22 @@ mod tests {
         assert_eq!(Read::decode(&read.encode()[HEADER..]), Ok(read));
         assert_eq!(Read::decode(&[0; 8]), Err(Malformed));
         assert_eq!(Read::decode(&[0; 7]), Err(Malformed));
+        let line = LogLine {
+            file: b"/srv/app.py",
+            number: 12,
+            line: b"text",
+        };
+        let payload = line.encode();
+        assert_eq!(LogLine::decode(&payload), Ok(line));
+        assert_eq!(LogLine::decode(&payload[..8]), Err(Malformed));
+        assert_eq!(LogLine::decode(&payload[..5]), Err(Malformed));
+        let long = LogLine {
+            file: &[b'x'; 70_000],
+            ..line
+        };
+        let payload = long.encode();
+        let decoded = LogLine::decode(&payload).unwrap();
+        assert_eq!((decoded.file.len(), decoded.line), (65_535, &b"text"[..]));
         let range = FileRange {
             offset: 1 << 40,
             length: 17,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | numbers | times, pid, port, flags, counts, the length of each text |
 //! | site | the lengths of its 18 values (`u32::MAX`: absent), then the values |
-//! | texts | method to connection id, one after another |
+//! | texts | method to mount point, one after another |
 //! | pairs | for each header, then each variable: `u32` name length, `u32` value length, name, value |
 //! | body | the body, or what of it had arrived |
 //!
@@ -17,7 +17,7 @@ use super::{HEADER, Header, Kind, LARGEST_REQUEST, Malformed, Reader, VERSION, f
 use crate::exchange::{Authorization, Opt, Pair, RequestHead, Site, Slice, Target, Text};
 
 /// Texts of a request, beside its site and pairs.
-const TEXTS: usize = 9;
+const TEXTS: usize = 10;
 /// Values of a site, and the two paths of a target.
 const SITE: usize = 18;
 /// Marks an absent text.
@@ -32,6 +32,7 @@ mod bit {
     pub const RELOADING: u8 = 2;
     pub const KEEP_ON_FAILURE: u8 = 4;
     pub const IGNORE_ACTIVITY: u8 = 8;
+    pub const HANDLER_SCRIPT: u8 = 16;
 }
 
 /// A request on its way to a worker.
@@ -43,6 +44,9 @@ pub struct WireRequest<'a> {
     pub target: Target<'a>,
     /// `WSGIIgnoreActivity`: it does not count as activity.
     pub ignore_activity: bool,
+    /// The most detailed level of which the request's log takes lines, as
+    /// [`Level`](crate::exchange::Level).
+    pub log_level: u8,
     /// The body or its beginning.
     pub body: &'a [u8],
     /// Whether that is all of it.
@@ -53,8 +57,11 @@ pub struct WireRequest<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
+/// Where the counts of attempts are in a frame: after the times, pid, port, bits and level.
+const ATTEMPTS: usize = HEADER + 3 * 8 + 4 + 2 + 2 + 1;
+
 /// Bytes before the first text: the frame's header, the numbers, all lengths.
-const FIXED: usize = HEADER + 3 * 8 + 4 + 2 + 2 + 2 * 2 + TEXTS * 4 + 4 + SITE * 4;
+const FIXED: usize = ATTEMPTS + 2 * 2 + 2 * 2 + TEXTS * 4 + 4 + SITE * 4;
 
 /// The fixed part under construction: one copy into the frame instead of one for each number.
 struct Fixed {
@@ -100,12 +107,15 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
         (target.reloading, bit::RELOADING),
         (target.keep_on_failure, bit::KEEP_ON_FAILURE),
         (request.ignore_activity, bit::IGNORE_ACTIVITY),
+        (target.handler_script, bit::HANDLER_SCRIPT),
     ] {
         if set {
             bits |= bit;
         }
     }
-    fixed.put([bits, head.authorization as u8]);
+    fixed.put([bits, head.authorization as u8, request.log_level]);
+    fixed.put(head.daemon_connects.to_le_bytes());
+    fixed.put(head.daemon_restarts.to_le_bytes());
     let (headers, variables) = (head.headers.items(), head.variables.items());
     for count in [headers.len(), variables.len()] {
         let count = u16::try_from(count).map_err(|_| TooLarge)?;
@@ -121,6 +131,7 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
         Some(head.remote_addr.bytes()),
         head.request_id.bytes(),
         head.connection_id.bytes(),
+        head.mount_point.bytes(),
     ];
     fixed.put_lengths(&texts);
     let body = u32::try_from(request.body.len()).map_err(|_| TooLarge)?;
@@ -159,6 +170,13 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
     Ok(())
 }
 
+/// Changes what an encoded frame says about earlier attempts to send it.
+pub fn set_attempts(frame: &mut [u8], connects: u16, restarts: u16) {
+    let place = &mut frame[ATTEMPTS..ATTEMPTS + 4];
+    place[..2].copy_from_slice(&connects.to_le_bytes());
+    place[2..].copy_from_slice(&restarts.to_le_bytes());
+}
+
 /// Decodes the payload of a REQUEST whose header is `header` and calls `serve` with it.
 ///
 /// # Errors
@@ -182,6 +200,9 @@ pub fn decode<T>(
         2 => Authorization::PassBoth,
         _ => return Err(Malformed),
     };
+    let log_level = reader.u8()?;
+    let daemon_connects = reader.u16()?;
+    let daemon_restarts = reader.u16()?;
     let headers = usize::from(reader.u16()?);
     let variables = usize::from(reader.u16()?);
     let mut lengths = [0; TEXTS];
@@ -259,6 +280,7 @@ pub fn decode<T>(
             method: text(0)?,
             request_uri: text(1)?,
             script_name: text(2)?,
+            mount_point: Opt::new(texts[9]),
             path_info: text(3)?,
             query_string: text(4)?,
             protocol: text(5)?,
@@ -269,6 +291,8 @@ pub fn decode<T>(
             request_time_us,
             accept_time_us,
             daemon_time_us: 0,
+            daemon_connects,
+            daemon_restarts,
             server_pid,
             request_id: Opt::new(texts[7]),
             connection_id: Opt::new(texts[8]),
@@ -281,8 +305,10 @@ pub fn decode<T>(
             resource: value(17)?,
             reloading: bits & bit::RELOADING != 0,
             keep_on_failure: bits & bit::KEEP_ON_FAILURE != 0,
+            handler_script: bits & bit::HANDLER_SCRIPT != 0,
         },
         ignore_activity: bits & bit::IGNORE_ACTIVITY != 0,
+        log_level,
         body,
         body_complete: header.has(flag::END),
     };
@@ -332,6 +358,7 @@ mod tests {
                 method: "POST".into(),
                 request_uri: "/a?b=c".into(),
                 script_name: "".into(),
+                mount_point: Opt::new(Some(b"/m")),
                 path_info: "/a".into(),
                 query_string: "b=c".into(),
                 protocol: "HTTP/1.1".into(),
@@ -342,6 +369,8 @@ mod tests {
                 request_time_us: 1_700_000_000_000_000,
                 accept_time_us: 1_700_000_000_000_100,
                 daemon_time_us: 0,
+                daemon_connects: 3,
+                daemon_restarts: 2,
                 server_pid: 12,
                 request_id: Opt::new(Some(b"abc")),
                 connection_id: Opt::NONE,
@@ -354,8 +383,10 @@ mod tests {
                 resource: "/srv/app.wsgi".into(),
                 reloading: true,
                 keep_on_failure: false,
+                handler_script: true,
             },
             ignore_activity: true,
+            log_level: 6,
             body: b"body",
             body_complete: true,
         }
@@ -383,6 +414,20 @@ mod tests {
             });
             assert_eq!(same, Ok(true), "{count} headers");
         }
+    }
+
+    #[test]
+    fn attempts_can_be_changed_in_the_frame() {
+        let mut frame = Vec::new();
+        encode(&example(&[], &[]), &mut frame).unwrap();
+        set_attempts(&mut frame, 500, 40_000);
+        let header = Header::peek(&frame).unwrap().unwrap();
+        let counts = decode(header, &frame[HEADER..], |request| {
+            let head = &request.head;
+            let others = (head.server_pid, head.remote_port, request.log_level);
+            (head.daemon_connects, head.daemon_restarts, others)
+        });
+        assert_eq!(counts, Ok((500, 40_000, (12, 4711, 6))));
     }
 
     #[test]

@@ -88,8 +88,14 @@ impl Worker {
         let Some(runtime) = runtime::runtime() else {
             return;
         };
-        if let Some(main) = runtime.interpreters().last() {
-            drop(attach::attach(main));
+        // Each GIL that there is; requests of an interpreter without one of its own need the main one's.
+        let mut interpreters = runtime.interpreters();
+        let main = interpreters.pop();
+        interpreters.retain(|interpreter| interpreter.has_own_gil());
+        for interpreter in interpreters.into_iter().chain(main) {
+            drop(attach::attach(interpreter));
+        }
+        if main.is_some() {
             self.board
                 .summary()
                 .pulse_ms

@@ -91,9 +91,14 @@ impl Channel {
         let _ = self.send(message);
     }
 
+    /// Whether lines of this level are logged.
+    pub fn logs(&self, level: Level) -> bool {
+        level as u32 <= self.level
+    }
+
     /// Logs a line that belongs to no request.
     pub fn log(&self, level: Level, line: &[u8]) {
-        if level as u32 > self.level {
+        if !self.logs(level) {
             return;
         }
         let message = FromWorker::Log {

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Worker, socket};
 use crate::daemon::board::Row;
-use crate::daemon::wire::{Header, Kind};
-use crate::exchange::Level;
+use crate::daemon::wire::{Header, Kind, LogLine, flag};
+use crate::exchange::{Level, Source};
 use crate::python::interpreter::Interpreter;
 use crate::python::request::Watch;
 
@@ -43,11 +43,25 @@ impl Wire<'_> {
     }
 
     fn log(&self, level: Level, line: &[u8]) -> bool {
+        self.send_log(level, 0, line)
+    }
+
+    fn log_from(&self, level: Level, source: Source<'_>, line: &[u8]) -> bool {
+        let line = LogLine {
+            file: source.file.bytes(),
+            number: source.line,
+            line,
+        };
+        self.send_log(level, flag::SOURCE, &line.encode())
+    }
+
+    fn send_log(&self, level: Level, flags: u8, payload: &[u8]) -> bool {
         let header = Header {
             aux: level as u16,
-            ..Header::new(Kind::Log, line.len() as u32)
+            flags,
+            ..Header::new(Kind::Log, payload.len() as u32)
         };
-        self.fd() >= 0 && socket::send(self.fd(), &[&header.encode(), line].concat()).is_ok()
+        self.fd() >= 0 && socket::send(self.fd(), &[&header.encode(), payload].concat()).is_ok()
     }
 }
 
@@ -107,6 +121,14 @@ impl Desk {
     /// lines.
     pub fn log(&self, worker: &Worker, level: Level, line: &[u8]) {
         let logged = self.lock().log(level, line);
+        if !logged {
+            worker.channel.log(level, line);
+        }
+    }
+
+    /// [`Desk::log`] for a message that says where it was made.
+    pub fn log_from(&self, worker: &Worker, level: Level, source: Source<'_>, line: &[u8]) {
+        let logged = self.lock().log_from(level, source, line);
         if !logged {
             worker.channel.log(level, line);
         }

@@ -16,7 +16,7 @@ use crate::daemon::wire::request::WireRequest;
 use crate::daemon::wire::{FileRange, Header, Kind, flag};
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
 use crate::messages;
 
 /// Memory of a serving thread that one request after another uses.
@@ -39,6 +39,8 @@ pub struct WireExchange<'a> {
     /// Events for the connection are switched off.
     disarmed: Cell<bool>,
     activity: bool,
+    /// The most detailed level that the request's log takes.
+    log_level: u8,
     /// Nothing can be sent.
     gone: Cell<bool>,
     /// Part of a body may still come: the connection ends with the reply.
@@ -67,6 +69,7 @@ impl<'a> WireExchange<'a> {
             fd,
             incoming: RefCell::new(Incoming::new(request.body, request.body_complete)),
             disarmed: Cell::new(false),
+            log_level: request.log_level,
             activity: worker.watches_activity && !request.ignore_activity,
             gone: Cell::new(false),
             broken: Cell::new(false),
@@ -302,6 +305,14 @@ impl Exchange for WireExchange<'_> {
 
     fn log(&self, level: Level, _foreign: bool, line: &[u8]) {
         self.desk.log(self.worker, level, line);
+    }
+
+    fn log_from(&self, level: Level, _foreign: bool, source: Source<'_>, line: &[u8]) {
+        self.desk.log_from(self.worker, level, source, line);
+    }
+
+    fn logs(&self, level: Level, _foreign: bool) -> bool {
+        level as u8 <= self.log_level
     }
 
     fn client_gone(&self) -> bool {

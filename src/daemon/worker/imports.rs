@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::channel::Channel;
 use crate::daemon::control::{FromWorker, Script};
-use crate::exchange::Level;
+use crate::exchange::{Level, script_file};
 use crate::messages::{self, Code};
 use crate::python::attach;
 use crate::python::exceptions;
@@ -49,7 +49,7 @@ pub fn load(
             b"there is no interpreter for the application group".to_vec(),
         ]));
     };
-    let mtime_us = script::modification_time(&script.path).unwrap_or(0);
+    let mtime_us = script_file::modification_time(&script.path).unwrap_or(0);
     let guard = attach::attach(interpreter);
     let py = guard.token();
     let module = script::script(py, &script.path);

@@ -24,7 +24,7 @@ use crate::python::attach;
 use crate::python::exceptions;
 use crate::python::raise::Raised;
 use crate::python::runtime::{
-    self, Changed, MetricsOptions, Options, Replacement, Runtime, Services,
+    self, Changed, Interpreters, MetricsOptions, Options, Replacement, Runtime, Services,
 };
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
@@ -59,7 +59,7 @@ pub unsafe fn run() -> ! {
     let Some(runtime) = runtime::runtime() else {
         fail(Some(channel), "the runtime is not there");
     };
-    be_worker(runtime, &worker.config);
+    be_worker(runtime);
     serve(worker, runtime)
 }
 
@@ -91,14 +91,14 @@ pub fn channel(log_level: u32) -> &'static Channel {
 }
 
 /// Sets up the main interpreter as that of a worker.
-pub fn be_worker(runtime: &Runtime, config: &GroupConfig) {
+pub fn be_worker(runtime: &Runtime) {
     let Some(main) = runtime.interpreters().pop() else {
         return;
     };
     let guard = attach::attach(main);
     let py = guard.token();
     let signal = attendant::wanted_dump_signal();
-    let result = main.prelude().be_worker(py, config.switch_interval, signal);
+    let result = main.prelude().be_worker(py, signal);
     if let Err(raised) = result {
         let what = "the interpreter could not be set up as that of a worker";
         let code = messages::WORKER_START_FAILED;
@@ -292,6 +292,8 @@ pub fn options(config: &GroupConfig) -> Options {
         server_built: config.server_built.clone(),
         mpm_name: config.mpm_name.clone(),
         process_group: Some(config.name.clone()),
+        // The supervisor has put it into the environment.
+        python_eggs: None,
         working_directory: config.home.clone(),
         run_once: config.threads == 1 && config.maximum_requests == 1,
         metrics: MetricsOptions {
@@ -307,6 +309,12 @@ pub fn options(config: &GroupConfig) -> Options {
             slow_requests_s: config.slow_requests,
             with_user_agent: config.telemetry_user_agent,
             parent_pid: config.parent_pid,
+        },
+        interpreters: Interpreters {
+            rules: config.interpreter_options.clone(),
+            switch_interval: config.switch_interval,
+            free_threading: config.free_threading == Some(true),
+            destroy: config.destroy_interpreter,
         },
     }
 }
@@ -328,6 +336,13 @@ pub fn services() -> Services {
             Some(channel) => channel.log(level, line),
             None => eprintln!("{}", String::from_utf8_lossy(line)),
         }),
+        // The supervisor writes these lines; its format has no place for where they were made.
+        log_from: Box::new(|level, _, line| {
+            if let Some(channel) = CHANNEL.get() {
+                channel.log(level, line);
+            }
+        }),
+        logs: Box::new(|level| CHANNEL.get().is_none_or(|channel| channel.logs(level))),
         is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
         replacement: Some(Box::new(Scripts)),
         scoreboard: Box::new(scoreboard),
@@ -446,7 +461,7 @@ impl Worker {
             let reason = Reason::ShutdownSignal;
             self.channel.tell(&FromWorker::Retire { reason });
             self.announce_end(reason, false);
-            self.drain();
+            self.leave(reason);
         }
         if noted & signals::GRACEFUL != 0 {
             let reason = match self.config.eviction_timeout {
@@ -458,6 +473,14 @@ impl Worker {
         if noted & signals::CPU_TIME != 0 {
             let reason = Reason::CpuTimeLimit;
             self.channel.tell(&FromWorker::Retire { reason });
+        }
+        for (bit, name, number) in [
+            (signals::HANG_UP, "SIGHUP", libc::SIGHUP),
+            (signals::USER_2, "SIGUSR2", libc::SIGUSR2),
+        ] {
+            if noted & bit != 0 {
+                self.events.signal(name, number);
+            }
         }
     }
 
@@ -493,7 +516,7 @@ impl Worker {
                 Received::Closed => {
                     if !self.is_draining() {
                         self.announce_end(Reason::SupervisorGone, true);
-                        self.drain();
+                        self.leave(Reason::SupervisorGone);
                     }
                     return false;
                 }
@@ -516,7 +539,7 @@ impl Worker {
                     let line = format!("the worker ends: {}", reason.name());
                     self.channel.log(Level::Info, line.as_bytes());
                     self.announce_end(reason, reason == Reason::ShutdownSignal);
-                    self.drain();
+                    self.leave(reason);
                 }
             }
             ToWorker::StaysOld {
@@ -545,7 +568,7 @@ impl Worker {
             0 => Duration::MAX,
             seconds => Duration::from_secs(seconds.into()),
         };
-        runtime::stop(deadline);
+        runtime::stop(deadline, || self.events.finish());
         exit(0)
     }
 }

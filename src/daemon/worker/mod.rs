@@ -11,6 +11,7 @@
 //! | [`desk`] | what other threads may do to a thread's request |
 //! | [`waiting`] | requests that wait without a thread |
 //! | [`limit`] | `maximum-requests` |
+//! | [`events`] | what applications are told of signals and of the end |
 //! | [`attendant`] | pulse, interrupts, stack dumps |
 //! | [`channel`], [`signals`], [`title`], [`socket`] | what the system offers |
 //!
@@ -24,6 +25,7 @@ pub mod attendant;
 pub mod channel;
 pub mod connections;
 pub mod desk;
+pub mod events;
 pub mod exchange;
 pub mod imports;
 pub mod incoming;
@@ -49,6 +51,7 @@ use self::attendant::Wish;
 use self::channel::Channel;
 use self::connections::{Connections, Held};
 use self::desk::Desk;
+use self::events::Events;
 use self::limit::Limit;
 use self::waiting::{Waiting, WaitingRoom};
 use crate::daemon::board::Board;
@@ -85,6 +88,7 @@ pub struct Worker {
     waiting: WaitingRoom,
     limit: Limit,
     desks: Box<[Desk]>,
+    events: Events,
     epoll: OwnedFd,
     /// Readable while serving threads shall look at `state`.
     wake: OwnedFd,
@@ -127,6 +131,7 @@ impl Worker {
             connections: Connections::default(),
             waiting: WaitingRoom::default(),
             limit: Limit::new(limit),
+            events: Events::default(),
             desks: (0..threads as u16).map(Desk::new).collect(),
             // SAFETY: no pointers; new descriptors are owned by nobody else.
             epoll: unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))? },
@@ -255,6 +260,12 @@ impl Worker {
         if self.state.load(Ordering::Acquire) == 0 {
             drain_eventfd(self.wake.as_raw_fd());
         }
+    }
+
+    /// [`Worker::drain`], and applications are told why.
+    pub fn leave(&self, reason: Reason) {
+        self.events.stopping(reason);
+        self.drain();
     }
 
     /// Starts no further request, for ever: lets the listener go, refuses what waits, and closes

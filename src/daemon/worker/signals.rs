@@ -10,6 +10,10 @@ pub const TERMINATE: u32 = 1;
 pub const GRACEFUL: u32 = 2;
 /// SIGXCPU.
 pub const CPU_TIME: u32 = 4;
+/// SIGHUP.
+pub const HANG_UP: u32 = 8;
+/// SIGUSR2.
+pub const USER_2: u32 = 16;
 
 static NOTED: AtomicU32 = AtomicU32::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
@@ -21,12 +25,15 @@ static STARTING: AtomicBool = AtomicBool::new(true);
 pub fn install(wake: i32) {
     WAKE.store(wake, Ordering::Relaxed);
     adopt();
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGXCPU] {
+    for signal in [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGUSR1,
+        libc::SIGXCPU,
+        libc::SIGHUP,
+        libc::SIGUSR2,
+    ] {
         set(signal, note as *const () as usize);
-    }
-    for signal in [libc::SIGHUP, libc::SIGUSR2] {
-        // A handler rather than SIG_IGN: programs that the application runs do not inherit it.
-        set(signal, ignore as *const () as usize);
     }
 }
 
@@ -62,13 +69,14 @@ fn set(signal: c_int, handler: usize) {
     }
 }
 
-extern "C" fn ignore(_: c_int) {}
-
 extern "C" fn note(signal: c_int) {
     // SAFETY: getpid, sigaction, raise, _exit and write may be called in a signal handler; errno is
     // put back.
     unsafe {
         if libc::getpid() != OWNER.load(Ordering::Relaxed) {
+            if matches!(signal, libc::SIGHUP | libc::SIGUSR2) {
+                return;
+            }
             // A process that the application has forked: what happens without a handler.
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);
@@ -77,6 +85,8 @@ extern "C" fn note(signal: c_int) {
         let bit = match signal {
             libc::SIGUSR1 => GRACEFUL,
             libc::SIGXCPU => CPU_TIME,
+            libc::SIGHUP => HANG_UP,
+            libc::SIGUSR2 => USER_2,
             _ => TERMINATE,
         };
         if bit == TERMINATE && STARTING.load(Ordering::Relaxed) {

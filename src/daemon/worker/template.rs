@@ -20,7 +20,7 @@ use crate::exchange::Level;
 use crate::messages;
 use crate::python::attach::{self, AttachGuard};
 use crate::python::interpreter::Interpreter;
-use crate::python::runtime::{self, Runtime};
+use crate::python::runtime::{self, Options, Runtime};
 
 /// The scripts that the template has loaded: the workers have them, too.
 static LOADED: Mutex<Vec<Script>> = Mutex::new(Vec::new());
@@ -48,14 +48,15 @@ pub unsafe fn run() -> ! {
         fail(Some(channel), &error);
     }
     life::prepare_process(&config, channel);
-    let (early, late) = divide(&config);
-    if let Err(error) = runtime::adopt(life::options(&config), life::services()) {
+    let options = life::options(&config);
+    let (early, late) = divide(&config, &options);
+    if let Err(error) = runtime::adopt(options, life::services()) {
         fail(Some(channel), &error);
     }
     let Some(runtime) = runtime::runtime() else {
         fail(Some(channel), "the runtime is not there");
     };
-    life::be_worker(runtime, &config);
+    life::be_worker(runtime);
     if let Err(message) = imports::load_listed(runtime, channel, &early) {
         channel.tell(&message);
         exit(1);
@@ -82,8 +83,9 @@ pub unsafe fn run() -> ! {
 }
 
 /// What is loaded before the fork and what after it: only the main interpreter survives.
-fn divide(config: &GroupConfig) -> (imports::Listed, imports::Listed) {
-    let first = config.imports.first().or(config.required.first());
+fn divide(config: &GroupConfig, options: &Options) -> (imports::Listed, imports::Listed) {
+    let mut scripts = config.imports.iter().chain(&config.required);
+    let first = scripts.find(|script| !options.has_own_gil(&script.application_group));
     let main_group = match first {
         _ if config.reserve_main => Vec::new(),
         Some(script) => script.application_group.clone(),

@@ -37,6 +37,45 @@ impl<'c> Command<'c> {
         !self.raw.path.is_null()
     }
 
+    /// The directives within a section, by name, with their lines.
+    pub fn children(&self) -> Vec<(String, i32)> {
+        let mut found = Vec::new();
+        // SAFETY: httpd's tree of directives, which lives as long as the configuration is read.
+        unsafe {
+            let mut child = self
+                .raw
+                .directive
+                .as_ref()
+                .map_or(core::ptr::null_mut(), |own| own.first_child);
+            while let Some(directive) = child.as_ref() {
+                let name = text::bytes(directive.directive);
+                let name = String::from_utf8_lossy(name).into_owned();
+                found.push((name, directive.line_num));
+                child = directive.next;
+            }
+        }
+        found
+    }
+
+    /// Whether it stands in `.htaccess`: it is read for a request, by one of many threads.
+    pub fn is_in_htaccess(&self) -> bool {
+        self.check_context(sys::NOT_IN_HTACCESS).is_err()
+    }
+
+    /// The file and the line, for messages.
+    pub fn place(&self) -> String {
+        // SAFETY: httpd gives the directive that it is working on, or null.
+        unsafe {
+            match self.raw.directive.as_ref() {
+                Some(directive) => {
+                    let file = text::bytes(directive.filename);
+                    format!("{}:{}", String::from_utf8_lossy(file), directive.line_num)
+                }
+                None => "the configuration".to_owned(),
+            }
+        }
+    }
+
     /// httpd's message if the directive may not stand here.
     pub fn check_context(&self, forbidden: c_int) -> Result<(), String> {
         // SAFETY: the structure is only read.
@@ -55,10 +94,7 @@ impl<'c> Command<'c> {
 
     /// The arguments, split by httpd's rules of quoting.
     pub fn words(&self, arguments: &'c CStr) -> Words<'c> {
-        Words {
-            pool: self.pool(),
-            rest: arguments,
-        }
+        Words::new(self.pool(), arguments)
     }
 
     /// Compiles a regular expression; `None` if it is malformed.
@@ -90,6 +126,27 @@ pub struct Words<'c> {
 }
 
 impl<'c> Words<'c> {
+    /// Takes away the `>` at the end of a section's arguments. httpd has taken it away itself where
+    /// there are no arguments; false if it is missing.
+    pub fn close_bracket(&mut self) -> bool {
+        self.skip_blanks();
+        let rest = self.rest.to_bytes().trim_ascii_end();
+        if rest.is_empty() {
+            return true;
+        }
+        let Some(arguments) = rest.strip_suffix(b">") else {
+            return false;
+        };
+        // SAFETY: a C string in the pool of the configuration, which outlives 'c.
+        self.rest = unsafe { CStr::from_ptr(self.pool.copy(arguments).as_ptr()) };
+        true
+    }
+
+    /// The words of `text`, which are put into `pool`.
+    pub fn new(pool: Pool<'c>, text: &'c CStr) -> Self {
+        Words { pool, rest: text }
+    }
+
     /// The next word; `None` at the end.
     pub fn next_word(&mut self) -> Option<PoolStr> {
         self.skip_blanks();

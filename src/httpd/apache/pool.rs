@@ -176,3 +176,32 @@ impl PoolStr {
         String::from_utf8_lossy(self.bytes()).into_owned()
     }
 }
+
+/// A value in a pool.
+///
+/// What holds one lives in the same pool or in one that is cleared earlier.
+pub struct PoolRef<T: Copy>(NonNull<T>);
+
+impl<T: Copy> Clone for PoolRef<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Copy> Copy for PoolRef<T> {}
+
+impl<T: Copy> PoolRef<T> {
+    /// Puts a value into `pool`, which is the one of what will hold the result.
+    pub fn place(pool: Pool<'_>, value: T) -> Self {
+        PoolRef(NonNull::from(pool.place(value)))
+    }
+}
+
+impl<T: Copy> core::ops::Deref for PoolRef<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the pool has not been cleared, by contract; nothing changes the value.
+        unsafe { self.0.as_ref() }
+    }
+}

@@ -5,7 +5,8 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{Connection, Pool, PoolStr, Server, Table, text};
-use crate::exchange::Level;
+use crate::exchange::{Level, Source};
+use crate::httpd::hooks;
 use crate::httpd::sys::{self, apr_off_t, core_dir_config, request_rec};
 
 /// A request (a subrequest or the target of an internal redirect as well).
@@ -228,6 +229,55 @@ impl<'r> Request<'r> {
         self.string(self.raw().useragent_ip)
     }
 
+    /// The client's host name, where `HostnameLookups` wants it.
+    pub fn client_host(self) -> Option<&'r [u8]> {
+        // SAFETY: a live request of this thread; the result is a string of its connection.
+        unsafe {
+            text::optional(sys::ap_get_useragent_host(
+                self.as_ptr(),
+                sys::REMOTE_HOST,
+                core::ptr::null_mut(),
+            ))
+        }
+    }
+
+    /// What `ServerSignature` puts below error pages.
+    pub fn signature(self) -> &'r [u8] {
+        // SAFETY: a live request of this thread; a string in its pool or a constant.
+        unsafe { text::bytes(sys::ap_psignature(c"".as_ptr(), self.as_ptr())) }
+    }
+
+    /// A variable of the TLS module; `None` if there is no such module or variable.
+    pub fn tls_variable(self, name: &CStr) -> Option<&'r [u8]> {
+        // SAFETY: a live request of this thread with its server and connection; the result is a
+        // string in its pool or a constant.
+        unsafe {
+            let raw = self.raw();
+            text::optional(sys::ap_ssl_var_lookup(
+                raw.pool,
+                raw.server,
+                raw.connection,
+                self.as_ptr(),
+                name.as_ptr(),
+            ))
+        }
+    }
+
+    /// Whether a user's name and password can make up for a refusal of access (`Satisfy Any`).
+    pub fn may_authenticate_instead(self) -> bool {
+        // SAFETY: a live request of this thread.
+        unsafe {
+            sys::ap_satisfies(self.as_ptr()) == sys::SATISFY_ANY
+                && sys::ap_some_auth_required(self.as_ptr()) != 0
+        }
+    }
+
+    /// Sets the authenticated user.
+    pub fn set_user(self, name: PoolStr) {
+        // SAFETY: as in `name_file`.
+        unsafe { (*self.as_ptr()).user = name.as_ptr() }
+    }
+
     /// When the request was read, microseconds since the epoch.
     #[inline(always)]
     pub fn time(self) -> i64 {
@@ -414,6 +464,37 @@ impl<'r> Request<'r> {
         unsafe { (*self.as_ptr()).expecting_100 = 0 }
     }
 
+    /// Reads the rest of the body and throws it away, unless the connection ends with this
+    /// response. `Err` is what the handler must return.
+    pub fn discard_body(self) -> Result<(), c_int> {
+        // SAFETY: a live request of this thread.
+        match unsafe { sys::ap_discard_request_body(self.as_ptr()) } {
+            sys::OK => Ok(()),
+            status => Err(status),
+        }
+    }
+
+    /// Has `location`, a path with or without a query, answer in this request's place as to a GET
+    /// without a body (RFC 3875 section 6.2.2). Gives what the handler must return. Access checks
+    /// apply; `LimitInternalRecursion` ends loops.
+    ///
+    /// # Safety
+    /// `location` is a C string that lives as long as the request, of whose response nothing has
+    /// been handed on. Its body has been read, or the connection ends with the response.
+    pub unsafe fn redirect(self, location: *const c_char) -> c_int {
+        self.headers_in().unset(c"Content-Length");
+        self.headers_in().unset(c"Transfer-Encoding");
+        self.forget_continue();
+        // SAFETY: a live request of this thread, and the caller's promise.
+        unsafe {
+            let raw = self.as_ptr();
+            (*raw).method = c"GET".as_ptr();
+            (*raw).method_number = sys::M_GET;
+            sys::ap_internal_redirect(location, raw);
+        }
+        sys::OK
+    }
+
     /// Sets the status and, unless null, the text that follows the protocol.
     ///
     /// # Safety
@@ -562,5 +643,24 @@ impl<'r> Request<'r> {
     pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live request of this thread.
         unsafe { sys::log::request(self.as_ptr(), level, line) }
+    }
+
+    /// The same for a message that says where it was made.
+    pub fn log_from(self, level: Level, source: Source<'_>, line: &[u8]) {
+        // SAFETY: a live request of this thread.
+        unsafe { sys::log::request_from(self.as_ptr(), level, Some(source), line) }
+    }
+
+    /// Whether lines of this level are logged for this request.
+    pub fn logs(self, level: Level) -> bool {
+        // SAFETY: a live request of this thread.
+        unsafe { sys::log::request_logs(self.as_ptr(), level) }
+    }
+
+    /// The most detailed level that is logged for this request.
+    pub fn log_level(self) -> Level {
+        // SAFETY: a live request of this thread.
+        let level = unsafe { sys::rwsgi_request_level(self.as_ptr(), hooks::module_index()) };
+        hooks::child::level_of(u8::try_from(level).unwrap_or(0))
     }
 }

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{Pool, text};
-use crate::exchange::Level;
+use crate::exchange::{Level, Source};
 use crate::httpd::sys::{self, server_rec};
 
 /// The main server or a virtual host.
@@ -128,9 +128,28 @@ impl<'s> Server<'s> {
         LEVELS.into_iter().find(logs).unwrap_or(Level::Alert)
     }
 
+    /// Logs a line with the main log, whatever `LogLevel` is. Any thread. Where there is no error
+    /// log yet the line goes to standard error, if its level is notice or above.
+    pub fn log_anyway(level: Level, line: &[u8]) {
+        // SAFETY: null is the main log.
+        unsafe { sys::log::server(core::ptr::null(), level, line) }
+    }
+
     /// Logs a line with this server's log. Any thread.
     pub fn log(self, level: Level, line: &[u8]) {
         // SAFETY: a live server.
         unsafe { sys::log::server(self.as_ptr(), level, line) }
+    }
+
+    /// The same for a message that says where it was made.
+    pub fn log_from(self, level: Level, source: Source<'_>, line: &[u8]) {
+        // SAFETY: a live server.
+        unsafe { sys::log::server_from(self.as_ptr(), level, Some(source), line) }
+    }
+
+    /// Whether lines of this level are logged. Any thread.
+    pub fn logs(self, level: Level) -> bool {
+        // SAFETY: a live server.
+        unsafe { sys::log::server_logs(self.as_ptr(), level) }
     }
 }

@@ -72,6 +72,12 @@ impl<'t> Table<'t> {
         unsafe { sys::apr_table_addn(self.raw.as_ptr(), name, value) }
     }
 
+    /// Removes all entries named `name`.
+    pub fn unset(self, name: &CStr) {
+        // SAFETY: a live table and a C string.
+        unsafe { sys::apr_table_unset(self.raw.as_ptr(), name.as_ptr()) }
+    }
+
     /// Sets an entry without copying.
     ///
     /// # Safety

@@ -2,13 +2,15 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
+use super::remarks::{Kind, Remark};
 use super::server::Import;
-use super::{Globals, ServerConfig, Settings, expand, values};
+use super::{Globals, ServerConfig, Settings, expand, remarks, values};
 use crate::httpd::apache::command::{Command, Words};
 use crate::httpd::apache::{PoolStr, Server, text};
 use crate::httpd::daemon::Groups;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_parms};
+use crate::messages::Code;
 
 /// Where a directive may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,11 @@ pub enum Arguments {
     One(fn(&mut Target<'_>, PoolStr) -> Result<(), String>),
     /// A list with options.
     Raw(fn(&mut Target<'_>, Words<'_>) -> Result<(), String>),
+    /// The arguments of a section, whose directives are read next, and its end.
+    Section(
+        fn(&mut Target<'_>, Words<'_>) -> Result<(), String>,
+        fn(&mut Target<'_>) -> Result<(), String>,
+    ),
 }
 
 /// A row of the table.
@@ -89,6 +96,13 @@ impl<'c> Target<'c> {
             return directory.ok_or_else(String::new);
         }
         Ok(&mut self.server()?.settings)
+    }
+
+    /// The settings of the section or `.htaccess` in which the directive stands.
+    pub fn section(&mut self) -> Result<&mut Settings, String> {
+        let name = self.name();
+        let directory = self.directory.as_deref_mut();
+        directory.ok_or_else(|| format!("{name} cannot be used here"))
     }
 
     /// The name of a group as it is kept: the commonest form needs no expansion then.
@@ -140,6 +154,23 @@ impl<'c> Target<'c> {
         Ok(())
     }
 
+    /// Adds a remark about the configuration, which is said when all of it has been read. Not for
+    /// what stands in `.htaccess`.
+    pub fn remark(&self, remark: Remark) -> Result<(), String> {
+        remarks::add(&mut self.main_globals()?.remarks, remark);
+        Ok(())
+    }
+
+    /// Adds a warning about `subject`, with the place of the directive.
+    pub fn warn(&self, subject: &'static str, code: Code, text: &str) -> Result<(), String> {
+        let line = format!("{code}{text} ({})", self.command.place());
+        self.remark(Remark {
+            subject,
+            kind: Kind::Warning,
+            text: self.command.pool().copy(line.as_bytes()),
+        })
+    }
+
     /// A path, relative to `ServerRoot`.
     pub fn absolute(&self, path: PoolStr) -> PoolStr {
         self.command.absolute(path)
@@ -164,21 +195,60 @@ pub(super) unsafe extern "C" fn take(
         || {
             // SAFETY: httpd calls with what belongs to a row of `COMMANDS`: its `cmd_data`, the
             // settings of the current section (or null), and the arguments as a C string.
-            let (command, directive, directory, argument) = unsafe {
+            let (pool, directive, result) = unsafe {
+                let command = Command::new(&*parms);
+                let directive = &*(*parms).info.cast::<Directive>();
+                let directory = directory.cast::<Settings>().as_mut();
+                let argument = CStr::from_ptr(argument);
+                let pool = command.pool();
                 (
-                    Command::new(&*parms),
-                    &*(*parms).info.cast::<Directive>(),
-                    directory.cast::<Settings>().as_mut(),
-                    CStr::from_ptr(argument),
+                    pool,
+                    directive,
+                    apply(command, directive, directory, argument),
                 )
             };
-            let pool = command.pool();
-            match apply(command, directive, directory, argument) {
+            // SAFETY: no reference to the structure is left.
+            let result = result.and_then(|()| unsafe {
+                match directive.arguments {
+                    Arguments::Section(_, close) => read_section(parms, directive, close),
+                    _ => Ok(()),
+                }
+            });
+            match result {
                 Ok(()) => core::ptr::null(),
                 Err(message) => pool.copy(message.as_bytes()).as_ptr().cast_const(),
             }
         },
     )
+}
+
+/// Has httpd read the directives of a section whose arguments have been taken, then ends it.
+///
+/// # Safety
+/// `parms` is what httpd has called [`take`] with, and nobody else has a reference to it.
+unsafe fn read_section(
+    parms: *mut cmd_parms,
+    directive: &'static Directive,
+    close: fn(&mut Target<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    // SAFETY: by contract; httpd's own tree of directives. Its message is a string in its pool.
+    let message = unsafe {
+        let first = (*(*parms).directive).first_child;
+        let section = (*(*parms).server).lookup_defaults;
+        text::optional(sys::ap_walk_config(first, parms, section))
+            .map(|message| String::from_utf8_lossy(message).into_owned())
+    };
+    let mut target = Target {
+        // SAFETY: httpd has come back, so that the structure can be borrowed again.
+        command: unsafe { Command::new(&*parms) },
+        directive,
+        directory: None,
+    };
+    let closed = close(&mut target);
+    match message {
+        Some(message) => Err(message),
+        None => closed,
+    }
 }
 
 fn apply(
@@ -205,7 +275,7 @@ fn apply(
             };
             take(&mut target, word)
         }
-        Arguments::Raw(take) => {
+        Arguments::Raw(take) | Arguments::Section(take, _) => {
             // httpd gives no promise how long the rest of the line lives.
             let line = pool.copy(argument.to_bytes());
             let words = command.words(line.as_cstr());

@@ -113,11 +113,33 @@ impl<'r> Scope<'_, 'r> {
         }
     }
 
+    /// The default application group of a handler script: one for each virtual host and handler. Not
+    /// one for each resource, since it is clients who say how many of these there are.
+    pub fn handler(self, name: &[u8]) -> &'r [u8] {
+        self.join(self.request.server().hostname(), Some(name))
+    }
+
     fn join(self, host: &[u8], mount: Option<&[u8]>) -> &'r [u8] {
         let port = Port::new(self.request.server_port());
         self.request
             .pool()
             .join(&pieces(host, port.in_group_name(), mount))
+    }
+}
+
+/// The application group of a script that is asked about requests, which belongs to no mount:
+/// `%{GLOBAL}`, `%{SERVER}` and `%{HOST}` are expanded, everything else is itself.
+pub fn group_of_side_script<'r>(request: Request<'r>, name: &'r [u8]) -> &'r [u8] {
+    match parse(name) {
+        Form::Global | Form::Server | Form::Host => {
+            let scope = Scope {
+                request,
+                script_name: b"",
+                case_sensitive: true,
+            };
+            scope.computed(name)
+        }
+        Form::Literal | Form::Resource | Form::Env(_) => name,
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Alias, alias::Pattern, values};
 use crate::httpd::apache::command::Words;
 use crate::httpd::apache::{Array, PoolStr};
 use crate::httpd::daemon;
+use crate::messages::POINTLESS_DIRECTIVE;
 
 /// `WSGIApplicationGroup`.
 pub fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
@@ -28,10 +29,12 @@ pub fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result
         allowed.push(target.group(word));
     }
     if allowed.items().is_empty() {
-        return Err(format!(
-            "{} needs at least one name; %{{GLOBAL}} stands for httpd's own processes",
-            target.name()
-        ));
+        target.warn(
+            "WSGIRestrictProcess",
+            POINTLESS_DIRECTIVE,
+            "WSGIRestrictProcess without a name keeps every request from being served; %{GLOBAL} \
+             stands for httpd's own processes",
+        )?;
     }
     target.settings()?.restrict_process = Some(allowed);
     Ok(())
@@ -41,11 +44,14 @@ pub fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result
 pub fn script_alias(target: &mut Target<'_>, words: Words<'_>) -> Result<(), String> {
     add_alias(target, words, |target, location| {
         if location.bytes().first() != Some(&b'/') {
-            return Err(format!(
-                "{}: the URL path must begin with '/'; it is '{}'",
-                target.name(),
-                location.text()
-            ));
+            target.warn(
+                "WSGIScriptAlias",
+                POINTLESS_DIRECTIVE,
+                &format!(
+                    "WSGIScriptAlias {} matches no URL: the path must begin with '/'",
+                    location.text()
+                ),
+            )?;
         }
         Ok(Pattern::Prefix(location))
     })

@@ -7,7 +7,13 @@
 pub mod alias;
 pub mod directives;
 pub mod expand;
+pub mod handler_script;
+pub mod interpreters;
 pub mod mapping;
+pub mod proxies;
+pub mod remarks;
+pub mod removed;
+pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;
@@ -15,16 +21,20 @@ pub mod telemetry;
 pub mod values;
 
 pub use alias::Alias;
+pub use handler_script::HandlerScript;
 pub use server::{Globals, ServerConfig};
 pub use settings::Settings;
 
 use crate::httpd::apache::Request;
 
-/// What is configured for one request: the alias that matched, then the directory, then the server.
+/// What is configured for one request: the handler script or the alias that matched, then the
+/// directory, then the server.
 #[derive(Clone, Copy)]
 pub struct Effective<'r> {
     /// The alias that mapped the request, if one did.
     pub alias: Option<&'r Alias>,
+    /// The handler script that answers it, if one does. The options of the alias do not count then.
+    pub handler: Option<&'r HandlerScript>,
     directory: &'r Settings,
     /// The virtual host's configuration.
     pub server: &'r ServerConfig,
@@ -45,9 +55,22 @@ impl<'r> Effective<'r> {
         };
         Some(Effective {
             alias,
+            handler: None,
             directory: directory.unwrap_or(&Settings::UNSET),
             server: ServerConfig::of(request.server())?,
         })
+    }
+
+    /// The same, with the script that is registered for the handler `name`, if there is one.
+    #[inline]
+    pub fn with_handler_script(mut self, name: &[u8]) -> Option<Self> {
+        let find = |settings: &'r Settings| {
+            let scripts = settings.handler_scripts.as_ref()?;
+            handler_script::find(scripts, name)
+        };
+        self.handler = Some(find(self.directory).or_else(|| find(&self.server.settings))?);
+        self.alias = None;
+        Some(self)
     }
 
     /// A setting: the directory's, else the server's.

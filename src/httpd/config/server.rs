@@ -2,8 +2,11 @@
 
 use core::ffi::c_void;
 
+use super::interpreters::Interpreters;
+use super::remarks::Remark;
+use super::scripts::SideScripts;
 use super::telemetry::Telemetry;
-use super::{Alias, Settings};
+use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
 use crate::httpd::daemon::Groups;
@@ -33,8 +36,6 @@ pub struct Import {
 pub struct Globals {
     /// `WSGIPythonHome`.
     pub python_home: Option<PoolStr>,
-    /// `WSGIPythonPath`, colons and all.
-    pub python_path: Option<PoolStr>,
     /// `WSGIPythonOptimize`.
     pub optimize: Option<u32>,
     /// `WSGIPythonWarnings`, in order.
@@ -43,12 +44,8 @@ pub struct Globals {
     pub hash_seed: Option<Seed>,
     /// `WSGIDontWriteBytecode`.
     pub dont_write_bytecode: Option<bool>,
-    /// `WSGIRestrictStdin`.
-    pub restrict_stdin: Option<bool>,
-    /// `WSGIRestrictStdout`.
-    pub restrict_stdout: Option<bool>,
-    /// `WSGIRestrictSignal`.
-    pub restrict_signal: Option<bool>,
+    /// What concerns interpreters.
+    pub interpreters: Interpreters,
     /// `WSGIRestrictEmbedded`.
     pub restrict_embedded: Option<bool>,
     /// `WSGICaseSensitivity`.
@@ -61,8 +58,14 @@ pub struct Globals {
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
     pub reserve_main: bool,
+    /// `WSGIPythonEggs`.
+    pub python_eggs: Option<PoolStr>,
+    /// What is to be said of this configuration.
+    pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
     pub imports: Array<Import>,
+    /// Scripts that are asked about requests.
+    pub side_scripts: SideScripts,
     /// The process groups; null as long as there is nothing to say of them.
     groups: *mut Groups,
 }
@@ -141,21 +144,21 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
     let pool = unsafe { Pool::new(pool) };
     let globals = pool.place(Globals {
         python_home: None,
-        python_path: None,
         optimize: None,
         warnings: Array::new(pool),
         hash_seed: None,
         dont_write_bytecode: None,
-        restrict_stdin: None,
-        restrict_stdout: None,
-        restrict_signal: None,
+        interpreters: Interpreters::new(pool),
         restrict_embedded: None,
         case_sensitivity: None,
         request_permits: None,
         telemetry: Telemetry::default(),
         gateway: None,
         reserve_main: false,
+        python_eggs: None,
+        remarks: Array::new(pool),
         imports: Array::new(pool),
+        side_scripts: SideScripts::default(),
         groups: core::ptr::null_mut(),
     });
     let config = pool.place(ServerConfig {
@@ -185,7 +188,7 @@ pub unsafe extern "C" fn merge(
         )
     };
     let merged = pool.place(ServerConfig {
-        settings: child.settings.over(&parent.settings),
+        settings: settings::merged(&child.settings, &parent.settings, pool),
         aliases: child.aliases.followed_by(&parent.aliases, pool),
         names_main_group: child.names_main_group || parent.names_main_group,
         globals: parent.globals,

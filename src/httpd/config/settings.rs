@@ -2,7 +2,11 @@
 
 use core::ffi::{c_char, c_void};
 
-use crate::httpd::apache::{Array, Pool, PoolStr};
+use super::handler_script::{self, HandlerScripts};
+use super::scripts::SideScript;
+use crate::exchange::subnet::Subnet;
+use crate::exchange::trusted_proxies::Header;
+use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
 use crate::httpd::sys::apr_pool_t;
 
 /// `WSGIMapHEADToGET`.
@@ -62,6 +66,22 @@ settings! {
     error_override: bool,
     /// `WSGIEnableSendfile`.
     enable_sendfile: bool,
+    /// `WSGITrustedProxyHeaders`, in order; an empty list trusts none.
+    trusted_headers: Array<Header>,
+    /// `WSGITrustedProxies`.
+    trusted_proxies: Array<Subnet>,
+    /// `WSGILocalRedirect`.
+    local_redirect: bool,
+    /// `WSGIAccessScript`.
+    access_script: PoolRef<SideScript>,
+    /// `WSGIAuthUserScript`.
+    auth_user_script: PoolRef<SideScript>,
+    /// `WSGIAuthGroupScript`.
+    auth_group_script: PoolRef<SideScript>,
+    /// `WSGIHandlerScript`, those of this section first.
+    handler_scripts: HandlerScripts,
+    /// `WSGIPassApacheRequest`.
+    pass_apache_request: bool,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.
@@ -90,8 +110,16 @@ pub unsafe extern "C" fn merge(
     unsafe {
         let parent = &*parent.cast::<Settings>();
         let child = &*child.cast::<Settings>();
-        core::ptr::from_mut(Pool::new(pool).place(child.over(parent))).cast()
+        let pool = Pool::new(pool);
+        core::ptr::from_mut(pool.place(merged(child, parent, pool))).cast()
     }
+}
+
+/// The settings of a section within another.
+pub fn merged(child: &Settings, parent: &Settings, pool: Pool<'_>) -> Settings {
+    let mut merged = child.over(parent);
+    handler_script::overlay(&mut merged, child, parent, pool);
+    merged
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The one table of directives: name, contexts, help, and the function that takes the arguments.
 
 use super::directives::{Arguments, Context, Directive, Target, take};
-use super::{mapping, telemetry, values};
+use super::remarks::{Kind, Remark};
+use super::{handler_script, interpreters, mapping, proxies, removed, scripts, telemetry, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -40,6 +41,25 @@ macro_rules! global {
     };
 }
 
+/// The same for what may also stand in `<WSGIInterpreterOptions>`.
+macro_rules! scoped {
+    ($field:ident, $parse:expr) => {
+        Arguments::One(|target, word| {
+            let value = target.accept($parse(word.bytes()))?;
+            let globals = target.server()?.globals_mut();
+            globals.interpreters.values_mut().$field = Some(value);
+            Ok(())
+        })
+    };
+    ($field:ident) => {
+        Arguments::One(|target, word| {
+            let globals = target.server()?.globals_mut();
+            globals.interpreters.values_mut().$field = Some(word);
+            Ok(())
+        })
+    };
+}
+
 macro_rules! directives {
     ($($name:literal $context:ident $help:literal => $arguments:expr;)*) => {
         /// Every directive of the module.
@@ -63,6 +83,12 @@ directives! {
     c"WSGIScriptAliasMatch" Server
         c"REGEX FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(mapping::script_alias_match);
+    c"WSGIHandlerScript" Directory
+        c"HANDLER-NAME SCRIPT [process-group=NAME] [application-group=NAME] [pass-authorization=On|Off]"
+        => Arguments::Raw(handler_script::handler_script);
+    c"WSGIPassApacheRequest" Directory
+        c"On or Off: whether applications in httpd's own processes get httpd's request structure"
+        => setting!(pass_apache_request, values::on_off);
     c"WSGIProcessGroup" Directory
         c"the process group that runs the scripts, %{GLOBAL} for httpd's own processes"
         => Arguments::One(mapping::process_group);
@@ -99,6 +125,30 @@ directives! {
     c"WSGIEnableSendfile" FileInfo
         c"On or Off: whether the kernel sends files of wsgi.file_wrapper"
         => setting!(enable_sendfile, values::on_off);
+    c"WSGILocalRedirect" FileInfo
+        c"On or Off: whether status 200 with a Location that is a path is answered with that path"
+        => setting!(local_redirect, values::on_off);
+    c"WSGITrustedProxyHeaders" FileInfo
+        c"the headers by which trusted proxies describe the client's request"
+        => Arguments::Raw(proxies::trusted_proxy_headers);
+    c"WSGITrustedProxies" FileInfo
+        c"addresses and subnets of the proxies whose headers are trusted; without it, any peer's are"
+        => Arguments::Raw(proxies::trusted_proxies);
+    c"WSGIAccessScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script whose allow_access() may refuse requests"
+        => Arguments::Raw(scripts::access_script);
+    c"WSGIAuthUserScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the users of the provider 'wsgi'"
+        => Arguments::Raw(scripts::auth_user_script);
+    c"WSGIAuthGroupScript" AuthConfig
+        c"SCRIPT [application-group=NAME]: the script that knows the groups of 'Require wsgi-group'"
+        => Arguments::Raw(scripts::auth_group_script);
+    c"WSGIGroupAuthoritative" AuthConfig
+        c"On or Off; it has no effect"
+        => Arguments::One(scripts::group_authoritative);
+    c"WSGIHtaccessScripts" Global
+        c"On or Off: whether .htaccess files may name access, user and group scripts"
+        => Arguments::One(scripts::htaccess_scripts);
     c"WSGIDaemonProcess" Server
         c"NAME [option=value ...]: declares a process group"
         => Arguments::Raw(daemon::directives::daemon_process);
@@ -122,10 +172,16 @@ directives! {
         => global!(python_home);
     c"WSGIPythonPath" Global
         c"directories to search for modules, separated by colons"
-        => global!(python_path);
+        => scoped!(python_path);
+    c"WSGIPythonEggs" Global
+        c"the directory in which packages keep files that they extract"
+        => global!(python_eggs);
+    c"WSGIVerboseDebugging" Global
+        c"On or Off; it has no effect"
+        => Arguments::One(verbose_debugging);
     c"WSGIPythonOptimize" Global
-        c"the level of optimisation, 0 to 2"
-        => global!(optimize, |value| values::number(value, 2));
+        c"the level of optimisation: 0, 1 or 2 (what is above counts as 2)"
+        => global!(optimize, |value| values::number(value, i32::MAX as u32).map(|level| level.min(2)));
     c"WSGIPythonWarnings" Global
         c"a warning filter, as for python -W"
         => Arguments::One(python_warnings);
@@ -137,13 +193,32 @@ directives! {
         => global!(dont_write_bytecode, values::on_off);
     c"WSGIRestrictStdin" Global
         c"On or Off: whether sys.stdin is out of bounds"
-        => global!(restrict_stdin, values::on_off);
+        => scoped!(restrict_stdin, values::on_off);
     c"WSGIRestrictStdout" Global
         c"On or Off: whether sys.stdout is out of bounds"
-        => global!(restrict_stdout, values::on_off);
+        => scoped!(restrict_stdout, values::on_off);
     c"WSGIRestrictSignal" Global
         c"On or Off: whether applications may not register signal handlers"
-        => global!(restrict_signal, values::on_off);
+        => scoped!(restrict_signal, values::on_off);
+    c"<WSGIInterpreterOptions" Global
+        c"[process-group=NAME] [application-group=NAME]: what stands within is for the interpreters selected"
+        => Arguments::Section(interpreters::open, interpreters::close);
+    c"WSGIPerInterpreterGIL" Global
+        c"On or Off: whether each sub-interpreter has a global lock of its own (Python 3.12)"
+        => scoped!(per_interpreter_gil, values::on_off);
+    c"WSGIFreeThreading" Global
+        c"On or Off: whether a Python built for that runs without the global lock"
+        => scoped!(free_threading, values::on_off);
+    c"WSGISwitchInterval" Global
+        c"SECONDS: after which time a thread is asked to give up the global lock"
+        => scoped!(switch_interval, values::switch_interval);
+    c"WSGIDestroyInterpreter" Global
+        c"On or Off: whether exit handlers run when a process ends"
+        => Arguments::One(|target, word| {
+            let value = target.accept(values::on_off(word.bytes()))?;
+            target.server()?.globals_mut().interpreters.destroy = Some(value);
+            Ok(())
+        });
     c"WSGICaseSensitivity" Global
         c"On or Off: whether the file system tells upper from lower case"
         => global!(case_sensitivity, values::on_off);
@@ -169,8 +244,22 @@ fn python_warnings(target: &mut Target<'_>, word: PoolStr) -> Result<(), String>
     Ok(())
 }
 
+/// With those that mod_wsgi has removed.
+const ALL: usize = COUNT + removed::COUNT;
+
+/// `WSGIVerboseDebugging`: as in mod_wsgi 6, without effect.
+fn verbose_debugging(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    target.accept(values::on_off(word.bytes()))?;
+    let line = "WSGIVerboseDebugging has no effect; LogLevel rwsgi:debug has";
+    target.remark(Remark {
+        subject: "WSGIVerboseDebugging",
+        kind: Kind::Info,
+        text: target.command.pool().copy(line.as_bytes()),
+    })
+}
+
 /// The table in httpd's form, ended by a row of nulls.
-pub struct CommandTable([command_rec; COUNT + 1]);
+pub struct CommandTable([command_rec; ALL + 1]);
 
 // SAFETY: constants; httpd only reads them.
 unsafe impl Sync for CommandTable {}
@@ -192,13 +281,17 @@ pub static COMMANDS: CommandTable = CommandTable({
         args_how: sys::RAW_ARGS,
         errmsg: core::ptr::null(),
     };
-    let mut table = [end; COUNT + 1];
+    let mut table = [end; ALL + 1];
     let mut index = 0;
-    while index < COUNT {
-        let directive = &DIRECTIVES[index];
+    while index < ALL {
+        let directive = if index < COUNT {
+            &DIRECTIVES[index]
+        } else {
+            &removed::DIRECTIVES[index - COUNT]
+        };
         let (func, args_how) = match directive.arguments {
             Arguments::One(_) => (cmd_func { take1: Some(take) }, sys::TAKE1),
-            Arguments::Raw(_) => (
+            Arguments::Raw(_) | Arguments::Section(..) => (
                 cmd_func {
                     raw_args: Some(take),
                 },
@@ -226,7 +319,8 @@ mod tests {
     fn every_directive_is_documented() {
         let docs = include_str!("../../../docs/directives.md");
         for directive in &DIRECTIVES {
-            let name = directive.name.to_str().unwrap();
+            // A section's name has its bracket.
+            let name = directive.name.to_str().unwrap().trim_start_matches('<');
             let heading = format!("### {name}\n");
             let start = docs.find(&heading);
             let section = &docs[start.unwrap_or_else(|| panic!("{name} is not documented"))..];
@@ -248,16 +342,13 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        for (index, directive) in DIRECTIVES.iter().enumerate() {
-            let same = |other: &Directive| {
+        let all: Vec<&Directive> = DIRECTIVES.iter().chain(&removed::DIRECTIVES).collect();
+        for (index, directive) in all.iter().enumerate() {
+            let same = |other: &&Directive| {
                 let name = other.name.to_bytes();
                 name.eq_ignore_ascii_case(directive.name.to_bytes())
             };
-            assert!(
-                !DIRECTIVES[..index].iter().any(same),
-                "{:?}",
-                directive.name
-            );
+            assert!(!all[..index].iter().any(same), "{:?}", directive.name);
         }
     }
 }

@@ -61,6 +61,17 @@ pub fn number(value: &[u8], most: u32) -> Result<u32, Refusal> {
     }
 }
 
+/// `WSGISwitchInterval`, seconds.
+pub fn switch_interval(value: &[u8]) -> Result<f64, Refusal> {
+    let text = String::from_utf8_lossy(value);
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
+        _ => Err(format!(
+            "must be a positive number of seconds; it is '{text}'"
+        )),
+    }
+}
+
 /// `WSGIPythonHashSeed`.
 pub fn hash_seed(value: &[u8]) -> Result<Seed, Refusal> {
     if value.eq_ignore_ascii_case(b"random") {
@@ -113,6 +124,15 @@ mod tests {
         assert_eq!(number(b"9", 9), Ok(9));
         for text in ["", "-1", "+1", "10", "1x", "0x1", " 1", "4294967296", "1.5"] {
             assert!(number(text.as_bytes(), 9).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(switch_interval(b"0.002"), Ok(0.002));
+        assert_eq!(switch_interval(b"1"), Ok(1.0));
+        for text in ["0", "-1", "x", "", "inf", "nan", "1s"] {
+            assert!(switch_interval(text.as_bytes()).is_err(), "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::httpd::apache::command::Words;
 use crate::httpd::config::alias::{Alias, Pattern};
 use crate::httpd::config::directives::Target;
 use crate::httpd::config::server::Import;
-use crate::httpd::config::values;
+use crate::httpd::config::{removed, values};
 
 /// `WSGIDaemonProcess`.
 pub fn daemon_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
@@ -26,6 +26,9 @@ pub fn daemon_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(
                  name=value"
             )
         })?;
+        if removed::take_option(target, &name)? {
+            continue;
+        }
         options
             .set(&name, value.bytes())
             .map_err(|message| format!("WSGIDaemonProcess {label}: {message}"))?;

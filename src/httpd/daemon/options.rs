@@ -88,6 +88,9 @@ impl Options {
             return Err(unknown(name));
         };
         if value.is_empty() {
+            if EMPTY_IS_UNSET.contains(&name) {
+                return Ok(());
+            }
             return Err(format!(
                 "Invalid value for WSGIDaemonProcess option: {name} must not be empty"
             ));
@@ -216,7 +219,7 @@ options! {
     "connect-timeout" => field!(connect_timeout, values::seconds);
     "socket-timeout" => field!(socket_timeout, values::seconds);
     "queue-timeout" => field!(worker.queue_timeout, values::seconds);
-    "listen-backlog" => field!(worker.listen_backlog, |v| values::within(v, 0, 65_535));
+    "listen-backlog" => field!(worker.listen_backlog, |v| values::within(v, 0, i32::MAX as u32));
     "send-buffer-size" => field!(send_buffer_size, |v| values::buffer(v, 512));
     "receive-buffer-size" => field!(receive_buffer_size, |v| values::buffer(v, 512));
     "header-buffer-size" => field!(header_buffer_size, |v| values::buffer(v, 8192));
@@ -233,6 +236,18 @@ options! {
     "max-rss" => field!(worker.max_rss, |v| values::bytes(v, LEAST_RSS));
     "server-metrics" => field!(worker.server_metrics, on_off);
 }
+
+/// Options whose empty value means that nothing is said: files that are made from templates have
+/// them, and mod_wsgi takes them.
+const EMPTY_IS_UNSET: [&str; 7] = [
+    "display-name",
+    "lang",
+    "locale",
+    "python-eggs",
+    "python-home",
+    "python-path",
+    "supplementary-groups",
+];
 
 /// As many as Linux takes in old versions.
 const MOST_GROUPS: usize = 65_536;
@@ -295,7 +310,11 @@ mod tests {
                 "{}",
                 option.name
             );
-            assert!(refusal(option.name, "").contains("must not be empty"));
+            if EMPTY_IS_UNSET.contains(&option.name) {
+                options().set(option.name, b"").unwrap();
+            } else {
+                assert!(refusal(option.name, "").contains("must not be empty"));
+            }
         }
     }
 

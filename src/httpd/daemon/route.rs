@@ -49,19 +49,20 @@ pub fn within<'p>(root: &[u8], path: &'p [u8]) -> &'p [u8] {
     }
 }
 
-/// Whether the script of `request` may be run by `group`: `chroot`, `script-user`, `script-group`.
+/// Whether `script`, which answers `request`, may be run by `group`: `chroot`, `script-user`,
+/// `script-group`.
 ///
 /// # Errors
 /// Why the request is refused.
 #[inline]
-pub fn check_script(request: Request<'_>, group: &Group) -> Result<(), Refusal> {
+pub fn check_script(request: Request<'_>, script: &[u8], group: &Group) -> Result<(), Refusal> {
     let root = group.root();
     if !root.is_empty() && within(root, request.filename()).len() == request.filename().len() {
         return Err(outside(request, group));
     }
     let options = &group.options;
     if options.script_user.is_some() || options.script_group.is_some() {
-        return check_owner(request, group);
+        return check_owner(script, group);
     }
     Ok(())
 }
@@ -69,8 +70,8 @@ pub fn check_script(request: Request<'_>, group: &Group) -> Result<(), Refusal> 
 /// `script-user` and `script-group`: the script and its directory must belong to them, and nobody
 /// else may be able to change either.
 #[cold]
-fn check_owner(request: Request<'_>, group: &Group) -> Result<(), Refusal> {
-    let script = Path::new(OsStr::from_bytes(request.filename()));
+fn check_owner(script: &[u8], group: &Group) -> Result<(), Refusal> {
+    let script = Path::new(OsStr::from_bytes(script));
     let places = [Some(script), script.parent()];
     for place in places.into_iter().flatten() {
         let owned = std::fs::metadata(place)

@@ -14,6 +14,7 @@ use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
+use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::server::Seed;
 use crate::httpd::config::{Globals, ServerConfig, expand};
 use crate::httpd::gateway::choose::{self, Configured};
@@ -37,6 +38,10 @@ pub struct Plan {
     pub gateways: PathBuf,
     /// The working directory; `None`: httpd's.
     pub home: Option<PathBuf>,
+    /// The version of Python.
+    pub version: String,
+    /// Its build can run without the global lock.
+    pub free_threaded: bool,
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -114,6 +119,8 @@ fn plan(group: &Group, module: &Path, home: Option<&Path>, prefix: &[u8]) -> Res
         home: home_of(group, &identity),
         identity,
         python: interpreter.program,
+        version: interpreter.version,
+        free_threaded: interpreter.free_threaded,
         gateways: interpreter.gateways,
     };
     places::try_out(
@@ -196,8 +203,11 @@ pub fn warn_undeclared(main: Server<'_>) {
             continue;
         };
         let aliases = config.aliases.items().iter();
+        let handlers = config.settings.handler_scripts.iter();
+        let handlers = handlers.flat_map(|scripts| scripts.items());
         let names = aliases
             .filter_map(|alias| alias.process_group.as_ref())
+            .chain(handlers.filter_map(|handler| handler.process_group.as_ref()))
             .chain(&config.settings.process_group);
         for name in names.map(PoolStr::bytes) {
             let literal = !name.is_empty() && expand::parse(name) == expand::Form::Literal;
@@ -222,12 +232,15 @@ pub fn warn_undeclared(main: Server<'_>) {
 /// What is the same for all groups.
 struct Shared {
     config: GroupConfig,
+    interpreters: Interpreters,
+    single: bool,
     core_dumps: bool,
 }
 
 impl Shared {
     fn of(globals: &Globals) -> Self {
         let single = mpm::is_defined(c"ONE_PROCESS");
+        let base = &globals.interpreters.base;
         let seed = globals.hash_seed.unwrap_or(Seed {
             kind: HashSeed::Unset,
             value: 0,
@@ -248,10 +261,11 @@ impl Shared {
                 HashSeed::Fixed => Some(seed.value.to_string().into_bytes()),
             },
             dont_write_bytecode: globals.dont_write_bytecode.unwrap_or(false),
-            restrict_stdin: globals.restrict_stdin.unwrap_or(false) && !single,
-            restrict_stdout: globals.restrict_stdout.unwrap_or(false) && !single,
-            restrict_signal: globals.restrict_signal.unwrap_or(true),
+            restrict_stdin: base.restrict_stdin.unwrap_or(false) && !single,
+            restrict_stdout: base.restrict_stdout.unwrap_or(false) && !single,
+            restrict_signal: base.restrict_signal.unwrap_or(true),
             reserve_main: globals.reserve_main,
+            destroy_interpreter: globals.interpreters.destroy.unwrap_or(true),
             // Here 0 is no special number.
             request_permits: match globals.request_permits {
                 None => GroupConfig::default().request_permits,
@@ -271,6 +285,8 @@ impl Shared {
         };
         Shared {
             config,
+            interpreters: globals.interpreters,
+            single,
             core_dumps: mpm::wants_core_dumps(),
         }
     }
@@ -289,8 +305,19 @@ impl Shared {
             application_group: script.application_group.clone(),
             path: route::within(root, &script.path).to_vec(),
         });
+        let mut rules = self.interpreters.rules(group.name(), self.single);
+        if own.threads == 0 {
+            // A service script is its process's own master.
+            rules
+                .iter_mut()
+                .for_each(|rule| rule.restrict_signal = None);
+        }
+        let free_threading = self.interpreters.free_threading(group.name());
         GroupConfig {
             imports: imports.collect(),
+            interpreter_options: rules,
+            free_threading: plan.free_threaded.then_some(free_threading),
+            destroy_interpreter: shared.destroy_interpreter,
             python: plan.python.as_os_str().as_bytes().to_vec(),
             gateway_directory: plan.gateways.as_os_str().as_bytes().to_vec(),
             peer_uid: Some(peer),

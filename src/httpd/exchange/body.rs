@@ -106,6 +106,19 @@ impl<'r> HttpdExchange<'r> {
         false
     }
 
+    /// Takes what is left of the body from the connection, so that nothing of it can pass for the
+    /// next request; a body that nobody has asked the client for ends the connection instead.
+    /// `Err` is what the handler must return.
+    pub fn discard_body(&self) -> Result<(), i32> {
+        if !self.request.may_have_body() || self.body_has_ended() {
+            return Ok(());
+        }
+        if self.request.expects_continue() {
+            self.request.connection().close_after_response();
+        }
+        self.request.discard_body()
+    }
+
     fn input(&self) -> Brigade<'r> {
         if let Some(input) = self.body.input.get() {
             return input;

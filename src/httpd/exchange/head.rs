@@ -8,6 +8,7 @@ use core::mem::MaybeUninit;
 use std::borrow::Cow;
 
 use crate::exchange::abi::{Opt, Pair, Slice, Text};
+use crate::exchange::trusted_proxies::{self, Rules};
 use crate::exchange::{Authorization, RequestHead, Site, slashes};
 use crate::httpd::apache::text::Port;
 use crate::httpd::apache::{Request, mpm};
@@ -124,6 +125,8 @@ pub struct Configured<'a> {
     pub pass_authorization: bool,
     /// `WSGIMapHEADToGET`.
     pub map_head: MapHead,
+    /// `WSGITrustedProxyHeaders` and `WSGITrustedProxies`, where any header is trusted.
+    pub proxies: Option<Rules<'a>>,
 }
 
 /// Builds the head of `request` and calls `serve` with it.
@@ -142,11 +145,11 @@ pub fn with_head<'r, T>(
         headers.push(name, value);
     }
 
-    let mut https = connection.is_tls();
+    let mut https_variable = false;
     let mut variables = Pairs::<VARIABLES>::new();
     for (name, value) in request.variables().iter() {
         match name.len() {
-            5 if name.eq_ignore_ascii_case(b"HTTPS") => https |= says_https(value),
+            5 if name.eq_ignore_ascii_case(b"HTTPS") => https_variable |= says_https(value),
             4 if name.eq_ignore_ascii_case(b"PATH") => {}
             _ => variables.push(name, value),
         }
@@ -183,12 +186,13 @@ pub fn with_head<'r, T>(
         method: Text::from(method(request, configured.map_head)),
         request_uri: Text::from(request_uri(request)),
         script_name: Text::from(&*split.script_name),
+        mount_point: Opt::NONE,
         path_info: Text::from(&*split.path_info),
         query_string: Text::from(request.query()),
         protocol: Text::from(request.protocol()),
         remote_addr: Text::from(request.client_ip()),
         remote_port: connection.client_port(),
-        https,
+        https: https_variable || connection.is_tls(),
         authorization: if request.passes_credentials() {
             Authorization::PassBoth
         } else if configured.pass_authorization {
@@ -198,6 +202,8 @@ pub fn with_head<'r, T>(
         },
         request_time_us: request.time(),
         accept_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         daemon_time_us: 0,
         server_pid: mpm::child_pid(),
         request_id: Opt::new(request.log_id()),
@@ -205,7 +211,10 @@ pub fn with_head<'r, T>(
         headers: Slice::new(headers.items()),
         variables: Slice::new(variables.items()),
     };
-    serve(&head)
+    match configured.proxies {
+        None => serve(&head),
+        Some(rules) => trusted_proxies::with_proxies(rules, &head, https_variable, serve),
+    }
 }
 
 /// Whether a variable `HTTPS` says so.
@@ -248,7 +257,7 @@ fn add_redirect<'r>(
 
 /// `SERVER_NAME`: the Host header may be in it, so what HTML would misread is escaped.
 #[inline]
-fn server_name(request: Request<'_>) -> &[u8] {
+pub fn server_name(request: Request<'_>) -> &[u8] {
     let name = request.server_name();
     if name.iter().any(|c| matches!(c, b'<' | b'>' | b'&' | b'"')) {
         request.escape_html(name)
@@ -269,7 +278,7 @@ fn script_filename(request: Request<'_>) -> &[u8] {
 
 /// `REQUEST_URI`: as sent, or as `CGIVar` has it.
 #[inline]
-fn request_uri(request: Request<'_>) -> &[u8] {
+pub fn request_uri(request: Request<'_>) -> &[u8] {
     if request.uses_current_uri() {
         request.uri()
     } else {

@@ -15,11 +15,22 @@ pub mod table;
 use core::cell::Cell;
 
 use self::body::BodyState;
-use self::response::StoredHead;
+use self::response::{Replacement, StoredHead};
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
 use crate::httpd::apache::{Brigade, Request, Server};
+
+/// What is configured for a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseRules {
+    /// `WSGIEnableSendfile`.
+    pub sendfile: bool,
+    /// `WSGIErrorOverride`.
+    pub error_override: bool,
+    /// `WSGILocalRedirect`.
+    pub local_redirect: bool,
+}
 
 /// The exchange of one request. It lives on the stack of the handler.
 ///
@@ -28,12 +39,12 @@ use crate::httpd::apache::{Brigade, Request, Server};
 pub struct HttpdExchange<'r> {
     request: Request<'r>,
     server: Server<'r>,
-    sendfile: bool,
-    /// `WSGIErrorOverride`.
-    error_override: bool,
+    rules: ResponseRules,
     body: BodyState<'r>,
     output: Cell<Option<Brigade<'r>>>,
     head: Cell<Option<StoredHead>>,
+    /// What takes the response's place.
+    replacement: Cell<Option<Replacement>>,
     /// Something was handed to the output filters.
     sent: Cell<bool>,
     /// A part of the body was left out: only the head is wanted.
@@ -46,18 +57,17 @@ pub struct HttpdExchange<'r> {
 }
 
 impl<'r> HttpdExchange<'r> {
-    /// The exchange of `request`, whose body has been set up. `sendfile` is `WSGIEnableSendfile`,
-    /// `error_override` is `WSGIErrorOverride`.
+    /// The exchange of `request`, whose body has been set up.
     #[inline]
-    pub fn new(request: Request<'r>, sendfile: bool, error_override: bool) -> Self {
+    pub fn new(request: Request<'r>, rules: ResponseRules) -> Self {
         HttpdExchange {
             request,
             server: request.server(),
-            sendfile,
-            error_override,
+            rules,
             body: BodyState::new(),
             output: Cell::new(None),
             head: Cell::new(None),
+            replacement: Cell::new(None),
             sent: Cell::new(false),
             discarded: Cell::new(false),
             ended: Cell::new(false),
@@ -83,8 +93,9 @@ impl Exchange for HttpdExchange<'_> {
     }
 
     fn start(&self, head: &ResponseHead<'_>) {
-        self.head
-            .set(Some(StoredHead::copy(head, self.request.pool())));
+        let head = StoredHead::copy(head, self.request.pool());
+        self.replacement.set(head.replacement(self.rules));
+        self.head.set(Some(head));
     }
 
     fn append(&self, data: &[u8]) {
@@ -114,6 +125,22 @@ impl Exchange for HttpdExchange<'_> {
             self.server.log(level, line);
         } else {
             self.request.log(level, line);
+        }
+    }
+
+    fn log_from(&self, level: Level, foreign: bool, source: Source<'_>, line: &[u8]) {
+        if foreign {
+            self.server.log_from(level, source, line);
+        } else {
+            self.request.log_from(level, source, line);
+        }
+    }
+
+    fn logs(&self, level: Level, foreign: bool) -> bool {
+        if foreign {
+            self.server.logs(level)
+        } else {
+            self.request.logs(level)
         }
     }
 

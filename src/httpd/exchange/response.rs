@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_int};
 
-use super::HttpdExchange;
+use super::{HttpdExchange, ResponseRules};
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{ClientGone, Send};
 use crate::httpd::apache::{Brigade, File, Pool, Request};
@@ -13,6 +13,8 @@ use crate::httpd::sys;
 enum Place {
     /// `headers_out`.
     Plain,
+    /// `headers_out`, and perhaps a local redirect.
+    Location,
     /// `ap_set_content_type`: the last one wins, and filters may be chosen by it.
     ContentType,
     /// `err_headers_out`, so that error pages keep it.
@@ -21,6 +23,7 @@ enum Place {
 
 fn place_of(name: &[u8]) -> Place {
     match name.len() {
+        8 if name.eq_ignore_ascii_case(b"Location") => Place::Location,
         12 if name.eq_ignore_ascii_case(b"Content-Type") => Place::ContentType,
         16 if name.eq_ignore_ascii_case(b"WWW-Authenticate") => Place::Always,
         _ => Place::Plain,
@@ -34,6 +37,15 @@ struct Field {
     place: Place,
 }
 
+/// What takes the place of a response of the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// httpd's page for an error status (`WSGIErrorOverride`).
+    ErrorPage(c_int),
+    /// What a path of this server answers (`WSGILocalRedirect`): a C string of the request's pool.
+    Local(*const c_char),
+}
+
 /// Status and headers, copied into the request's pool: httpd formats and logs them long after the
 /// application's objects are gone.
 #[derive(Clone, Copy)]
@@ -44,6 +56,8 @@ pub struct StoredHead {
     content_length: i64,
     fields: *const Field,
     count: usize,
+    /// The last Location, or null.
+    location: *const c_char,
 }
 
 /// Writes C strings one after another into a block that is large enough.
@@ -82,13 +96,18 @@ impl StoredHead {
         // apr_palloc aligns to 8.
         unsafe {
             let mut writer = Writer(block.add(table));
+            let mut location = core::ptr::null();
             for (index, field) in items.iter().enumerate() {
                 let name = field.name.bytes();
-                fields.add(index).write(Field {
+                let field = Field {
                     name: writer.write(name),
                     value: writer.write(field.value.bytes()),
                     place: place_of(name),
-                });
+                };
+                if field.place == Place::Location {
+                    location = field.value;
+                }
+                fields.add(index).write(field);
             }
             // "200" and "200 " ask for httpd's text.
             let line = if line.len() > 4 {
@@ -102,6 +121,7 @@ impl StoredHead {
                 content_length: head.content_length,
                 fields,
                 count: items.len(),
+                location,
             }
         }
     }
@@ -114,7 +134,9 @@ impl StoredHead {
             for index in 0..self.count {
                 let field = *self.fields.add(index);
                 match field.place {
-                    Place::Plain => request.headers_out().add(field.name, field.value),
+                    Place::Plain | Place::Location => {
+                        request.headers_out().add(field.name, field.value)
+                    }
                     Place::ContentType => request.set_content_type(field.value),
                     Place::Always => request.err_headers_out().add(field.name, field.value),
                 }
@@ -127,6 +149,20 @@ impl StoredHead {
 }
 
 impl StoredHead {
+    /// What takes the place of a response with this head.
+    #[inline]
+    pub(super) fn replacement(&self, rules: ResponseRules) -> Option<Replacement> {
+        if self.status >= sys::HTTP_BAD_REQUEST {
+            return rules
+                .error_override
+                .then_some(Replacement::ErrorPage(self.status));
+        }
+        // SAFETY: null, or a C string that `copy` has written.
+        let is_path = || unsafe { !self.location.is_null() && *self.location.cast::<u8>() == b'/' };
+        (self.status == sys::HTTP_OK && rules.local_redirect && is_path())
+            .then_some(Replacement::Local(self.location))
+    }
+
     /// Gives to httpd what error pages keep.
     fn apply_always(&self, request: Request<'_>) {
         for index in 0..self.count {
@@ -166,15 +202,11 @@ impl<'r> HttpdExchange<'r> {
         self.request.forget_continue();
     }
 
-    /// The error status that httpd shall answer with instead of the application
-    /// (`WSGIErrorOverride`).
+    /// What httpd shall answer with instead of the application. It is known when the first part
+    /// of the response is to be sent, and stays.
     #[inline]
-    pub fn overridden(&self) -> Option<c_int> {
-        if !self.error_override {
-            return None;
-        }
-        let status = self.head.get()?.status;
-        (status >= sys::HTTP_BAD_REQUEST && !self.sent.get()).then_some(status)
+    pub fn replacement(&self) -> Option<Replacement> {
+        self.replacement.get()
     }
 
     /// Keeps what an error page needs of a response that it replaces.
@@ -187,7 +219,7 @@ impl<'r> HttpdExchange<'r> {
     /// Passes what was appended, with what `how` adds.
     pub(super) fn send_appended(&self, how: Send) -> Result<(), ClientGone> {
         let brigade = self.brigade();
-        if self.overridden().is_some() {
+        if self.replacement().is_some() {
             brigade.discard();
             self.ended.set(how == Send::End);
             return self.reachable();
@@ -220,7 +252,7 @@ impl<'r> HttpdExchange<'r> {
             return;
         }
         let brigade = self.brigade();
-        if self.overridden().is_some() {
+        if self.replacement().is_some() {
             brigade.discard();
             return;
         }
@@ -270,8 +302,9 @@ impl<'r> HttpdExchange<'r> {
         map: bool,
     ) -> Result<(), i32> {
         let pool = self.request.pool();
-        let file = File::open_again(fd, self.sendfile, pool)
-            .or_else(|_| File::duplicate(fd, self.sendfile, pool))?;
+        let sendfile = self.rules.sendfile;
+        let file = File::open_again(fd, sendfile, pool)
+            .or_else(|_| File::duplicate(fd, sendfile, pool))?;
         let map = map && self.request.maps_files();
         self.brigade().append_file(file, offset, length, map);
         Ok(())
@@ -285,6 +318,7 @@ mod tests {
     #[test]
     fn fields_go_where_httpd_expects_them() {
         assert_eq!(place_of(b"content-TYPE"), Place::ContentType);
+        assert_eq!(place_of(b"LOCATION"), Place::Location);
         assert_eq!(place_of(b"WWW-authenticate"), Place::Always);
         for name in [&b"Content-Typo"[..], b"X", b"Set-Cookie", b"Content-Types"] {
             assert_eq!(place_of(name), Place::Plain);

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 
 use super::HttpdExchange;
-use crate::exchange::abi::{ExchangeTable, Text, VERSION, read as results};
+use crate::exchange::abi::{ExchangeTable, Source, Text, VERSION, read as results};
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{BodyError, Exchange, MayBlock, Send, Wait};
@@ -24,6 +24,8 @@ pub static TABLE: ExchangeTable = ExchangeTable {
     abort,
     log,
     client_gone,
+    log_from,
+    logs,
 };
 
 /// Calls `body` with the exchange that `context` points to.
@@ -140,4 +142,28 @@ unsafe extern "C" fn log(context: *mut c_void, level: u8, foreign: u8, line: Tex
 unsafe extern "C" fn client_gone(context: *mut c_void) -> i32 {
     // SAFETY: the table's contract.
     unsafe { with(context, 1, |exchange| i32::from(exchange.client_gone())) }
+}
+
+unsafe extern "C" fn log_from(
+    context: *mut c_void,
+    level: u8,
+    foreign: u8,
+    source: *const Source<'_>,
+    line: Text<'_>,
+) {
+    // SAFETY: the table's contract: a valid source.
+    unsafe {
+        with(context, (), |exchange| {
+            exchange.log_from(level_of(level), foreign != 0, *source, line.bytes());
+        });
+    }
+}
+
+unsafe extern "C" fn logs(context: *mut c_void, level: u8, foreign: u8) -> i32 {
+    // SAFETY: the table's contract.
+    unsafe {
+        with(context, 1, |exchange| {
+            i32::from(exchange.logs(level_of(level), foreign != 0))
+        })
+    }
 }

@@ -40,6 +40,8 @@ pub struct Interpreter {
     pub program: PathBuf,
     /// The version, as the gateway's record or the environment says.
     pub version: String,
+    /// Its build can run without the global lock.
+    pub free_threaded: bool,
     /// The directory of the gateways.
     pub gateways: PathBuf,
 }
@@ -145,6 +147,7 @@ pub fn interpreter(
     Ok(Interpreter {
         program,
         version: record.version.clone(),
+        free_threaded: record.is_free_threaded(),
         gateways: installed.directory,
     })
 }

@@ -21,6 +21,8 @@ pub struct Choice {
     pub libpython: PoolStr,
     /// The Python's version, for messages.
     pub version: PoolStr,
+    /// Its build can run without the global lock.
+    pub free_threaded: bool,
     /// The interpreter's executable: of the virtual environment, else of the installation.
     pub program: Option<PoolStr>,
     /// The prefix that WSGIPythonHome names, where it is no virtual environment.

@@ -5,10 +5,13 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use crate::exchange::abi::{
-    HashSeed, HostTable, Import, MetricsOptions, Opt, RuntimeOptions, Slice, Text, VERSION,
+    HashSeed, HostTable, Import, InterpreterOptions, MetricsOptions, Opt, RuntimeOptions, Slice,
+    Source, Text, VERSION,
 };
+use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm, scoreboard};
+use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::telemetry::Telemetry;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
@@ -42,6 +45,8 @@ static HOST: HostTable = HostTable {
     version: VERSION,
     size: size_of::<HostTable>() as u32,
     log: host_log,
+    log_from: host_log_from,
+    logs: host_logs,
     is_ending,
     scoreboard: host_scoreboard,
 };
@@ -126,8 +131,20 @@ fn same_minor(hex: u32, text: &str) -> bool {
     text.starts_with(&prefix)
 }
 
+/// The rules for httpd's own processes; WSGISwitchInterval outside of all blocks is for them alone.
+fn embedded_rules(interpreters: &Interpreters, single: bool) -> Vec<Rule> {
+    let base = Rule {
+        switch_interval: interpreters.base.switch_interval,
+        ..Rule::default()
+    };
+    let mut rules = vec![base];
+    rules.extend(interpreters.rules(b"", single));
+    rules
+}
+
 fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int {
-    let path = globals.python_path;
+    let interpreters = &globals.interpreters;
+    let path = interpreters.base.python_path;
     let python_path: Vec<Text<'_>> = path
         .iter()
         .flat_map(|list| values::directories(list.bytes()))
@@ -154,6 +171,11 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
     });
     // With -X a person debugs at the terminal.
     let single = mpm::is_defined(c"ONE_PROCESS");
+    let rules: Vec<Vec<u8>> = embedded_rules(interpreters, single)
+        .iter()
+        .map(Rule::encode)
+        .collect();
+    let rules: Vec<Text<'_>> = rules.iter().map(|rule| Text::new(rule)).collect();
     let threads = mpm::threads();
     let processes = mpm::processes();
     let options = RuntimeOptions {
@@ -161,6 +183,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         home: Opt::new(choice.home.as_ref().map(|home| home.bytes())),
         imports: Slice::new(&imports),
         python_path: Slice::new(&python_path),
+        python_eggs: Opt::new(globals.python_eggs.as_ref().map(PoolStr::bytes)),
         warnings: Slice::new(&warnings),
         optimize: globals
             .optimize
@@ -168,9 +191,9 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         hash_seed: seed.kind,
         hash_seed_value: seed.value,
         dont_write_bytecode: globals.dont_write_bytecode.unwrap_or(false),
-        restrict_stdin: globals.restrict_stdin.unwrap_or(false) && !single,
-        restrict_stdout: globals.restrict_stdout.unwrap_or(false) && !single,
-        restrict_signal: globals.restrict_signal.unwrap_or(true),
+        restrict_stdin: interpreters.base.restrict_stdin.unwrap_or(false) && !single,
+        restrict_stdout: interpreters.base.restrict_stdout.unwrap_or(false) && !single,
+        restrict_signal: interpreters.base.restrict_signal.unwrap_or(true),
         multithread: threads != 1,
         multiprocess: processes != 1,
         reserve_main: globals.reserve_main,
@@ -182,6 +205,11 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         server_built: Text::from(mpm::built()),
         mpm_name: Text::from(mpm::name()),
         metrics: metrics(&globals.telemetry),
+        interpreters: InterpreterOptions {
+            rules: Slice::new(&rules),
+            free_threading: interpreters.free_threading(b""),
+            destroy: interpreters.destroy.unwrap_or(true),
+        },
     };
     // SAFETY: both tables are valid; this is the child's first thread, after the fork.
     unsafe { (table.start)(&HOST, &options) }
@@ -240,6 +268,21 @@ unsafe extern "C" fn host_log(level: u8, line: Text<'_>) {
         // SAFETY: null, which is the main log, or the server that `child_init` was given.
         unsafe { sys::log::server(server, level_of(level), line.bytes()) }
     });
+}
+
+/// The same for a message that says where it was made.
+unsafe extern "C" fn host_log_from(level: u8, source: *const Source<'_>, line: Text<'_>) {
+    let server = MAIN.load(Ordering::Acquire);
+    guard(Place::Server(server), (), || {
+        // SAFETY: as in `host_log`; the gateway passes a valid source.
+        unsafe { sys::log::server_from(server, level_of(level), Some(*source), line.bytes()) }
+    });
+}
+
+/// Whether a line of this level is logged outside of requests.
+unsafe extern "C" fn host_logs(level: u8) -> c_int {
+    // SAFETY: as in `host_log`.
+    c_int::from(unsafe { sys::log::server_logs(MAIN.load(Ordering::Acquire), level_of(level)) })
 }
 
 /// Whether the MPM of this process has begun to stop.

@@ -5,11 +5,13 @@ use core::ffi::c_int;
 use super::child;
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
-use crate::exchange::{Level, Target};
+use crate::exchange::{Level, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
-use crate::httpd::config::{Effective, expand, settings::MapHead};
+use crate::httpd::config::handler_script::HANDLE_REQUEST;
+use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
 use crate::httpd::daemon::{Group, route, scoreboard};
-use crate::httpd::exchange::{HttpdExchange, head, table};
+use crate::httpd::exchange::response::Replacement;
+use crate::httpd::exchange::{HttpdExchange, ResponseRules, head, table};
 use crate::httpd::sys::boundary::{self, guard};
 use crate::httpd::sys::{self, request_rec};
 use crate::httpd::{HANDLER, apache::text};
@@ -27,22 +29,30 @@ const OLD_HANDLER: &[u8] = b"application/x-httpd-wsgi";
 /// Called by httpd.
 pub unsafe extern "C" fn handler(raw: *mut request_rec) -> c_int {
     // SAFETY: httpd calls with a request of this thread; a handler's name is a C string.
-    unsafe {
+    let config = unsafe {
         let name = (*raw).handler;
-        if name != HANDLER.as_ptr() {
+        let config = Effective::of(Request::new(raw));
+        if name == HANDLER.as_ptr() {
+            config
+        } else {
             let name = text::bytes(name);
-            if name != HANDLER.to_bytes() && name != OLD_HANDLER {
-                return sys::DECLINED;
+            if name == HANDLER.to_bytes() || name == OLD_HANDLER {
+                config
+            } else {
+                config.and_then(|config| config.with_handler_script(name))
             }
         }
-    }
+    };
+    let Some(config) = config else {
+        return sys::DECLINED;
+    };
     guard(
         boundary::Place::Request(raw),
         sys::HTTP_INTERNAL_SERVER_ERROR,
         || {
             // SAFETY: as above.
             let request = unsafe { Request::new(raw) };
-            match serve(request) {
+            match serve(request, &config) {
                 Ok(status) => status,
                 Err(refusal) => refusal.log(request),
             }
@@ -75,11 +85,19 @@ impl Refusal {
     }
 }
 
-fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
-    let Some(config) = Effective::of(request) else {
-        return Ok(sys::DECLINED);
+fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refusal> {
+    let script = match config.handler {
+        None => {
+            check_script(request, config)?;
+            Script {
+                path: request.filename(),
+                mtime_us: request.file_mtime(),
+            }
+        }
+        // What the request names need not be a file, nor one that may be run.
+        Some(handler) => Script::of_handler(handler),
     };
-    check_script(request, &config)?;
+    check_path_info(request)?;
     check_body(request, config.get(|s| s.chunked_request).unwrap_or(true))?;
 
     let split = head::split(request);
@@ -88,14 +106,16 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
         script_name: &split.script_name,
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
-    let place = Place::of(request, &config, scope)?;
+    let place = Place::of(request, config, &script, scope)?;
 
-    let alias = config.alias;
+    let (alias, handler) = (config.alias, config.handler);
     let application_group = alias
         .and_then(|alias| alias.application_group.as_ref())
+        .or_else(|| handler.and_then(|handler| handler.application_group.as_ref()))
         .or_else(|| config.get(|s| s.application_group.as_ref()));
     let callable = match alias.and_then(|alias| alias.callable_object.as_ref()) {
         Some(literal) => literal.bytes(),
+        None if handler.is_some() => HANDLE_REQUEST,
         None => config
             .get(|s| s.callable_object.as_ref())
             .map_or(expand::DEFAULT_CALLABLE, |name| {
@@ -107,25 +127,37 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
         chroot: place.chroot(),
         application_group: match application_group {
             Some(name) => scope.group(name.bytes()),
-            None => scope.resource(),
+            None => match handler {
+                Some(handler) => scope.handler(handler.name.bytes()),
+                None => scope.resource(),
+            },
         },
         callable_object: callable,
         pass_authorization: alias
             .and_then(|alias| alias.pass_authorization)
+            .or_else(|| handler.and_then(|handler| handler.pass_authorization))
             .or_else(|| config.get(|s| s.pass_authorization))
             .unwrap_or(false),
         map_head: config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto),
+        proxies: proxies::rules(&config),
     };
     let target = Target {
-        script: Text::from(place.path(request.filename())),
-        mtime_us: request.file_mtime(),
+        script: Text::from(place.path(script.path)),
+        mtime_us: place.mtime(&script),
         resource: Text::from(place.path(request.filename())),
         reloading: config.get(|s| s.script_reloading).unwrap_or(true),
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
+        handler_script: handler.is_some(),
     };
-    let sendfile = config.get(|s| s.enable_sendfile).unwrap_or(false);
-    let error_override = config.get(|s| s.error_override).unwrap_or(false);
-    let exchange = HttpdExchange::new(request, sendfile, error_override);
+    let rules = ResponseRules {
+        sendfile: config.get(|s| s.enable_sendfile).unwrap_or(false),
+        error_override: config.get(|s| s.error_override).unwrap_or(false),
+        // As in mod_wsgi, unless configured.
+        local_redirect: config
+            .get(|s| s.local_redirect)
+            .unwrap_or(matches!(place, Place::Group(..))),
+    };
+    let exchange = HttpdExchange::new(request, rules);
     let result = head::with_head(request, &split, configured, |head| match place {
         Place::Embedded(gateway) => {
             let call = abi::Request {
@@ -133,6 +165,11 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
                 target,
                 context: core::ptr::from_ref(&exchange).cast_mut().cast(),
                 table: &table::TABLE,
+                native: if config.get(|s| s.pass_apache_request) == Some(true) {
+                    request.as_ptr().cast()
+                } else {
+                    core::ptr::null_mut()
+                },
             };
             // SAFETY: everything that `call` refers to lives until this returns.
             unsafe { (gateway.handle)(&call) }
@@ -142,11 +179,32 @@ fn serve(request: Request<'_>) -> Result<c_int, Refusal> {
                 head,
                 target,
                 ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
+                log_level: request.log_level(),
             };
             client::forward(pools, &exchange, &call)
         }
     });
     Ok(finish(request, &exchange, result))
+}
+
+/// The file whose code answers.
+pub struct Script<'r> {
+    /// Its absolute path.
+    pub path: &'r [u8],
+    /// As [`Target::mtime_us`].
+    mtime_us: i64,
+}
+
+impl<'r> Script<'r> {
+    /// A script of `WSGIHandlerScript`, at which httpd has not looked.
+    #[cold]
+    fn of_handler(handler: &'r HandlerScript) -> Self {
+        let path = handler.script.bytes();
+        Script {
+            path,
+            mtime_us: script_file::modification_time(path).unwrap_or(0),
+        }
+    }
 }
 
 /// Where a request is served.
@@ -164,11 +222,17 @@ impl<'r> Place<'r> {
     fn of(
         request: Request<'r>,
         config: &Effective<'r>,
+        script: &Script<'r>,
         scope: expand::Scope<'_, 'r>,
     ) -> Result<Self, Refusal> {
         let configured = config
             .alias
             .and_then(|alias| alias.process_group.as_ref())
+            .or_else(|| {
+                config
+                    .handler
+                    .and_then(|handler| handler.process_group.as_ref())
+            })
             .or_else(|| config.get(|s| s.process_group.as_ref()));
         let name = configured.map_or(&b""[..], |name| scope.group(name.bytes()));
         if let Some(allowed) = config.get(|s| s.restrict_process.as_ref()) {
@@ -183,7 +247,7 @@ impl<'r> Place<'r> {
             };
         }
         let group = route::find(request, config, name)?;
-        route::check_script(request, group)?;
+        route::check_script(request, script.path, group)?;
         match group.client() {
             Some(pools) => {
                 if group.options.worker.server_metrics {
@@ -219,8 +283,19 @@ impl<'r> Place<'r> {
         }
     }
 
+    /// What is known of the script's modification time: what lies outside of a `chroot` by its path
+    /// is another file for the processes that serve.
+    #[inline]
+    fn mtime(self, script: &Script<'_>) -> i64 {
+        let root = self.chroot();
+        if !root.is_empty() && self.path(script.path).len() == script.path.len() {
+            return 0;
+        }
+        script.mtime_us
+    }
+
     /// A path as the processes see it that serve.
-    fn path(self, path: &'r [u8]) -> &'r [u8] {
+    fn path(self, path: &[u8]) -> &[u8] {
         route::within(self.chroot(), path)
     }
 }
@@ -231,12 +306,21 @@ fn finish(request: Request<'_>, exchange: &HttpdExchange<'_>, result: i32) -> c_
         return sys::AP_FILTER_ERROR;
     }
     match result {
-        outcome::DONE | outcome::CUT => match exchange.overridden() {
+        outcome::DONE | outcome::CUT => match exchange.replacement() {
             None => sys::OK,
-            Some(status) => {
+            Some(Replacement::ErrorPage(status)) => {
                 exchange.keep_for_error_page();
                 status
             }
+            // What has been cut short is no answer.
+            Some(Replacement::Local(_)) if result == outcome::CUT => {
+                sys::HTTP_INTERNAL_SERVER_ERROR
+            }
+            Some(Replacement::Local(path)) => match exchange.discard_body() {
+                // SAFETY: a C string of the request's pool; the response has not begun.
+                Ok(()) => unsafe { request.redirect(path) },
+                Err(status) => status,
+            },
         },
         // Nobody is there to read an error page.
         _ if request.connection().aborted() => sys::OK,
@@ -283,6 +367,12 @@ fn check_script(request: Request<'_>, config: &Effective<'_>) -> Result<(), Refu
             ));
         }
     }
+    Ok(())
+}
+
+/// `AcceptPathInfo Off`.
+#[inline]
+fn check_path_info(request: Request<'_>) -> Result<(), Refusal> {
     if request.refuses_path_info() && !request.path_info().is_empty() {
         return Err(Refusal::new(
             sys::HTTP_NOT_FOUND,

@@ -1,78 +1,20 @@
-//! What httpd calls: the module record and the hooks.
+//! What httpd calls: the hooks, and how it finds the module.
 
+pub mod auth;
 pub mod child;
+pub mod consult;
 pub mod handler;
+pub mod identity;
 pub mod start;
 pub mod translate;
 
-use core::ffi::{CStr, c_char, c_int, c_ulong};
-use core::sync::atomic::{AtomicI32, Ordering};
+pub use identity::module_index;
 
-use crate::httpd::config::{server, settings, table};
+use core::ffi::{CStr, c_char, c_int};
+
 use crate::httpd::daemon::{generation, scoreboard};
 use crate::httpd::sys::boundary::{Place, guard};
-use crate::httpd::sys::{self, apr_pool_t, module, server_rec};
-
-/// A module record for `LoadModule`. httpd writes its index, its place in the list and its handle
-/// into it; it is only accessed through raw pointers.
-const fn record(name: &'static CStr, register: unsafe extern "C" fn(*mut apr_pool_t)) -> module {
-    module {
-        version: sys::MODULE_MAGIC_NUMBER_MAJOR,
-        minor_version: sys::MODULE_MAGIC_NUMBER_MINOR,
-        module_index: -1,
-        name: name.as_ptr(),
-        dynamic_load_handle: core::ptr::null_mut(),
-        next: core::ptr::null_mut(),
-        magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
-        rewrite_args: None,
-        create_dir_config: Some(settings::create),
-        merge_dir_config: Some(settings::merge),
-        create_server_config: Some(server::create),
-        merge_server_config: Some(server::merge),
-        cmds: table::COMMANDS.as_ptr(),
-        register_hooks: Some(register),
-        flags: 0,
-    }
-}
-
-/// `LoadModule rwsgi_module …/mod_rwsgi.so`.
-#[unsafe(no_mangle)]
-pub static mut rwsgi_module: module = record(c"mod_rwsgi.c", register);
-
-/// `LoadModule wsgi_module …/mod_rwsgi.so`: the same under mod_wsgi's name, so that
-/// `<IfModule mod_wsgi.c>`, `<IfModule wsgi_module>` and `LogLevel wsgi:info` of an old
-/// configuration mean this module.
-#[unsafe(no_mangle)]
-pub static mut wsgi_module: module = record(c"mod_wsgi.c", register_as_mod_wsgi);
-
-/// See [`module_index`].
-static INDEX: AtomicI32 = AtomicI32::new(-1);
-
-/// The module's number in configuration vectors and log levels, under whichever name it was loaded.
-#[inline(always)]
-pub fn module_index() -> c_int {
-    INDEX.load(Ordering::Relaxed)
-}
-
-/// Whether it was loaded under both names, which cannot work: it has one configuration.
-pub fn is_loaded_twice() -> bool {
-    // SAFETY: httpd writes the numbers while it loads and unloads modules, in the thread that asks
-    // this.
-    unsafe {
-        (&raw const rwsgi_module.module_index).read() >= 0
-            && (&raw const wsgi_module.module_index).read() >= 0
-    }
-}
-
-unsafe extern "C" fn register(_: *mut apr_pool_t) {
-    // SAFETY: httpd has numbered the record before it calls this, and calls nothing else meanwhile.
-    register_hooks(unsafe { (&raw const rwsgi_module.module_index).read() });
-}
-
-unsafe extern "C" fn register_as_mod_wsgi(_: *mut apr_pool_t) {
-    // SAFETY: as above.
-    register_hooks(unsafe { (&raw const wsgi_module.module_index).read() });
-}
+use crate::httpd::sys::{self, apr_pool_t, server_rec};
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
 struct Names<const N: usize>([*const c_char; N]);
@@ -100,6 +42,16 @@ static AFTER_TRANSLATE: Names<3> = {
     Names([userdir, vhost, core::ptr::null()])
 };
 
+// The access script may ask for TLS variables, for which mod_ssl may have to renegotiate.
+static BEFORE_ACCESS: Names<2> = {
+    let [ssl] = names([c"mod_ssl.c"]);
+    Names([ssl, core::ptr::null()])
+};
+static AFTER_ACCESS: Names<2> = {
+    let [host] = names([c"mod_authz_host.c"]);
+    Names([host, core::ptr::null()])
+};
+
 /// httpd's `monitor`: called in the parent every ten seconds or so.
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
@@ -109,8 +61,8 @@ unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_i
     })
 }
 
-fn register_hooks(index: c_int) {
-    INDEX.store(index, Ordering::Relaxed);
+/// Registers the hooks with httpd.
+fn register_hooks(pool: *mut apr_pool_t) {
     // SAFETY: functions of the types that httpd asks for; the names live for ever. Nothing panics.
     unsafe {
         let none = core::ptr::null();
@@ -127,5 +79,30 @@ fn register_hooks(index: c_int) {
             sys::APR_HOOK_MIDDLE,
         );
         sys::ap_hook_handler(Some(handler::handler), none, none, sys::APR_HOOK_MIDDLE);
+        auth::register_providers(pool);
+    }
+}
+
+/// Registers the hook of access scripts; to be called once for a configuration that has scripts for
+/// access, users or groups, while httpd reads it (httpd sorts its hooks once more after that).
+///
+/// These scripts see the URL, so they must be asked for every one: also for a subrequest or an
+/// internal redirect within the same section, where httpd would otherwise rely on what it decided
+/// for the first URL. A hook that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`,
+/// says so, for the whole server. Hence none is registered where there are no such scripts.
+pub fn check_every_url() {
+    // SAFETY: a function of the type that httpd asks for; the names live for ever. httpd reads its
+    // configuration in one thread, which is the only one that uses the name of the module whose hooks
+    // are being registered: hooks are sorted by it.
+    unsafe {
+        let loading = (&raw const sys::apr_hook_debug_current).read();
+        (&raw mut sys::apr_hook_debug_current).write(c"mod_rwsgi.c".as_ptr());
+        sys::ap_hook_access_checker(
+            Some(auth::access_checker),
+            BEFORE_ACCESS.0.as_ptr(),
+            AFTER_ACCESS.0.as_ptr(),
+            sys::APR_HOOK_MIDDLE,
+        );
+        (&raw mut sys::apr_hook_debug_current).write(loading);
     }
 }

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::exchange::Level;
 use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
-use crate::httpd::config::ServerConfig;
-use crate::httpd::daemon::start;
+use crate::httpd::config::{ServerConfig, remarks};
+use crate::httpd::daemon::{Groups, start};
+use crate::httpd::gateway::record::Minor;
 use crate::httpd::gateway::{Choice, choose, load};
+use crate::httpd::hooks::identity;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
-use crate::messages::{LOADED_TWICE, NO_GATEWAY_DIRECTORY};
+use crate::messages::{
+    FREE_THREADING_SCOPED, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OWN_GIL_UNKNOWN,
+};
 
 /// httpd's `check_config`: also runs for `apachectl configtest`, where `post_config` does not.
 ///
@@ -34,9 +38,13 @@ pub unsafe extern "C" fn check_config(
             if mpm::is_rehearsal() && !mpm::is_config_test() {
                 return sys::OK;
             }
-            match resolve(pool, server) {
+            match identity::check().and_then(|()| resolve(pool, server)) {
                 Ok(()) => {
+                    if let Some(config) = ServerConfig::of(server) {
+                        remarks::say(&config.globals().remarks, server);
+                    }
                     start::warn_undeclared(server);
+                    warn_interpreters(server);
                     sys::OK
                 }
                 Err(message) => {
@@ -50,12 +58,6 @@ pub unsafe extern "C" fn check_config(
 
 /// Completes the global values, now that all of the configuration is known.
 fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
-    if super::is_loaded_twice() {
-        return Err(format!(
-            "{LOADED_TWICE}mod_rwsgi.so is loaded both as rwsgi_module and as wsgi_module: keep one \
-             of the two LoadModule lines"
-        ));
-    }
     let names_main_group = main
         .and_following()
         .filter_map(ServerConfig::of)
@@ -66,8 +68,11 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    // What is to be loaded in httpd's own processes needs Python there, whatever may be asked for.
-    if globals.restrict_embedded == Some(true) && globals.imports.items().is_empty() {
+    // What is to be loaded or asked in httpd's own processes needs Python there, whatever may be asked for.
+    if globals.restrict_embedded == Some(true)
+        && globals.imports.items().is_empty()
+        && !globals.side_scripts.in_use
+    {
         return Ok(());
     }
     let module = load::module_file()
@@ -88,10 +93,64 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         gateway: keep(&found.gateway),
         libpython: keep(&found.libpython),
         version: pool.copy(found.record.version.as_bytes()),
+        free_threaded: found.record.is_free_threaded(),
         program: found.program.as_deref().map(keep),
         home: found.home.as_deref().map(keep),
     });
     Ok(())
+}
+
+/// Directives about the global lock that have no effect with the Pythons that are there.
+fn warn_interpreters(main: Server<'_>) {
+    let Some(globals) = ServerConfig::of(main).map(ServerConfig::globals) else {
+        return;
+    };
+    let interpreters = &globals.interpreters;
+    if interpreters.scopes_free_threading() {
+        let line = format!(
+            "{FREE_THREADING_SCOPED}WSGIFreeThreading is ignored in <WSGIInterpreterOptions> with \
+             application-group=: a process has a global lock or has none; select a process-group= \
+             instead"
+        );
+        main.log(Level::Warning, line.as_bytes());
+    }
+    let embedded = globals.gateway.map(|choice| {
+        let processes = "httpd's own processes".to_owned();
+        (
+            &b""[..],
+            processes,
+            choice.version.text(),
+            choice.free_threaded,
+        )
+    });
+    let groups = globals.groups().map_or(&[][..], Groups::all);
+    let groups = groups.iter().filter_map(|group| {
+        let plan = group.plan.as_ref()?;
+        let processes = format!("the process group '{}'", group.label());
+        Some((
+            group.name(),
+            processes,
+            plan.version.clone(),
+            plan.free_threaded,
+        ))
+    });
+    for (name, processes, version, free_threaded) in embedded.into_iter().chain(groups) {
+        let knows_own_gil = Minor::parse(&version).is_none_or(|minor| minor >= Minor(3, 12));
+        if interpreters.wants_own_gil(name) && !knows_own_gil {
+            let line = format!(
+                "{OWN_GIL_UNKNOWN}WSGIPerInterpreterGIL has no effect in {processes}: their Python \
+                 is {version}, and it takes 3.12"
+            );
+            main.log(Level::Warning, line.as_bytes());
+        }
+        if interpreters.free_threading(name) && !free_threaded {
+            let line = format!(
+                "{NOT_FREE_THREADED}WSGIFreeThreading On has no effect in {processes}: their Python \
+                 ({version}) is a build that always has the global lock"
+            );
+            main.log(Level::Warning, line.as_bytes());
+        }
+    }
 }
 
 /// httpd's `post_config`.

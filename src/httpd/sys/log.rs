@@ -1,11 +1,12 @@
 //! httpd's error log.
 
-use core::ffi::{CStr, c_int};
+use core::ffi::{CStr, c_char, c_int};
+use std::ffi::CString;
 
 use super::{
     ap_log_error_, ap_log_rerror_, request_rec, rwsgi_request_logs, rwsgi_server_logs, server_rec,
 };
-use crate::exchange::Level;
+use crate::exchange::{Level, Source};
 use crate::httpd::hooks::module_index;
 
 /// What a message may take in httpd's line of 8192 bytes, with room for time, tags, client and
@@ -15,24 +16,48 @@ const ROOM: usize = 7_000;
 /// The message is an argument, never a format.
 const FORMAT: &CStr = c"%.*s";
 
+/// Whether a line of `level` is logged for the request.
+///
+/// # Safety
+/// `request` is a live request of the calling thread.
+pub unsafe fn request_logs(request: *const request_rec, level: Level) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { rwsgi_request_logs(request, module_index(), level as c_int) != 0 }
+}
+
 /// Logs a line with the request's virtual host, log id and client. Any thread may call it that
 /// serves the request.
 ///
 /// # Safety
 /// `request` is a live request of the calling thread.
 pub unsafe fn request(request: *mut request_rec, level: Level, line: &[u8]) {
-    let index = module_index();
+    // SAFETY: passed on.
+    unsafe { request_from(request, level, None, line) }
+}
+
+/// [`request`] for a message that says where it was made: what `%F` of `ErrorLogFormat` shows.
+///
+/// # Safety
+/// As for [`request`].
+pub unsafe fn request_from(
+    request: *mut request_rec,
+    level: Level,
+    source: Option<Source<'_>>,
+    line: &[u8],
+) {
     // SAFETY: the caller's promise.
-    if unsafe { rwsgi_request_logs(request, index, level as c_int) } == 0 {
+    if !unsafe { request_logs(request, level) } {
         return;
     }
+    let (file, number) = place(source);
     pieces(line, |piece| {
-        // SAFETY: the format takes a length and that many bytes without NUL; httpd copies them.
+        // SAFETY: a C string or null, which httpd does not keep; the format takes a length and that
+        // many bytes without NUL; httpd copies them.
         unsafe {
             ap_log_rerror_(
-                core::ptr::null(),
-                0,
-                index,
+                pointer(&file),
+                number,
+                module_index(),
                 level as c_int,
                 0,
                 request,
@@ -44,23 +69,46 @@ pub unsafe fn request(request: *mut request_rec, level: Level, line: &[u8]) {
     });
 }
 
+/// Whether a line of `level` is logged with a server's log; those of the main log always are.
+///
+/// # Safety
+/// `server` is null (the main log) or a live server.
+pub unsafe fn server_logs(server: *const server_rec, level: Level) -> bool {
+    // SAFETY: the caller's promise.
+    server.is_null() || unsafe { rwsgi_server_logs(server, module_index(), level as c_int) != 0 }
+}
+
 /// Logs a line with a server's log. Any thread.
 ///
 /// # Safety
 /// `server` is null (the main log) or a live server.
 pub unsafe fn server(server: *const server_rec, level: Level, line: &[u8]) {
-    let index = module_index();
+    // SAFETY: passed on.
+    unsafe { server_from(server, level, None, line) }
+}
+
+/// [`server`] for a message that says where it was made, as in [`request_from`].
+///
+/// # Safety
+/// As for [`server`].
+pub unsafe fn server_from(
+    server: *const server_rec,
+    level: Level,
+    source: Option<Source<'_>>,
+    line: &[u8],
+) {
     // SAFETY: the caller's promise.
-    if !server.is_null() && unsafe { rwsgi_server_logs(server, index, level as c_int) } == 0 {
+    if !unsafe { server_logs(server, level) } {
         return;
     }
+    let (file, number) = place(source);
     pieces(line, |piece| {
         // SAFETY: as in `request`.
         unsafe {
             ap_log_error_(
-                core::ptr::null(),
-                0,
-                index,
+                pointer(&file),
+                number,
+                module_index(),
                 level as c_int,
                 0,
                 server,
@@ -70,6 +118,33 @@ pub unsafe fn server(server: *const server_rec, level: Level, line: &[u8]) {
             );
         }
     });
+}
+
+/// What is shown of a file's name: the end tells more, and the message needs room, too.
+const LONGEST_FILE: usize = 200;
+
+/// File and line as httpd takes them. It escapes messages but not this name, which a program chose.
+fn place(source: Option<Source<'_>>) -> (Option<CString>, c_int) {
+    source.map_or((None, 0), |source| {
+        let file = source.file.bytes();
+        let shown = &file[file.len().saturating_sub(LONGEST_FILE)..];
+        let visible: Vec<u8> = shown
+            .iter()
+            .map(|&byte| {
+                if byte < b' ' || byte == 0x7f {
+                    b'?'
+                } else {
+                    byte
+                }
+            })
+            .collect();
+        let line = c_int::try_from(source.line).unwrap_or(0);
+        (CString::new(visible).ok(), line)
+    })
+}
+
+fn pointer(text: &Option<CString>) -> *const c_char {
+    text.as_deref().map_or(core::ptr::null(), CStr::as_ptr)
 }
 
 /// Cuts `line` into pieces that httpd logs whole, and makes NUL bytes, which would end a piece,
@@ -120,6 +195,7 @@ fn fitting(line: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Text;
 
     fn collect(line: &[u8]) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
@@ -151,6 +227,19 @@ mod tests {
     #[test]
     fn nul_is_visible() {
         assert_eq!(collect(b"a\0b"), [b"a\\0b"]);
+    }
+
+    #[test]
+    fn names_of_files_cannot_forge_lines() {
+        let source = |file| Source {
+            file: Text::new(file),
+            line: 7,
+        };
+        let shown = |file| place(Some(source(file))).0.unwrap().into_bytes();
+        assert_eq!(shown(b"/srv/app.py"), b"/srv/app.py");
+        assert_eq!(shown(b"a\n[core:alert]\x1b[31m\0"), b"a?[core:alert]?[31m?");
+        assert_eq!(shown(&[b'x'; 5000]).len(), LONGEST_FILE);
+        assert_eq!(place(None), (None, 0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::python::runtime::{self, Options, Services};
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn start_python() {
+pub(crate) fn start_python() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let options = Options {
@@ -51,9 +51,11 @@ fn start_python() {
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
             process_group: None,
+            python_eggs: None,
             working_directory: None,
             run_once: false,
             metrics: runtime::MetricsOptions::default(),
+            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -63,6 +65,8 @@ fn start_python() {
         };
         let services = Services {
             log: Box::new(log),
+            log_from: Box::new(move |level, _, line| log(level, line)),
+            logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
             scoreboard: Box::new(|| None),
@@ -130,6 +134,7 @@ impl App {
             method: call.method.into(),
             request_uri: call.request_uri.into(),
             script_name: call.script_name.into(),
+            mount_point: Opt::new(call.mount_point.map(str::as_bytes)),
             path_info: call.path_info.into(),
             query_string: call.query_string.into(),
             protocol: "HTTP/1.1".into(),
@@ -139,6 +144,8 @@ impl App {
             authorization: Authorization::Hidden,
             request_time_us: 1_500_000,
             accept_time_us: 0,
+            daemon_connects: 0,
+            daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
             request_id: Opt::NONE,
@@ -152,6 +159,7 @@ impl App {
             resource: path.into(),
             reloading: true,
             keep_on_failure: call.keep_on_failure,
+            handler_script: call.handler_script,
         };
         let outcome = server::serve(runtime::runtime().unwrap(), &exchange, &head, &target);
         exchange.recorded(outcome)
@@ -186,6 +194,8 @@ struct Call<'a> {
     body: memory_exchange::RequestBody<'a>,
     gone_after: Option<usize>,
     keep_on_failure: bool,
+    handler_script: bool,
+    mount_point: Option<&'a str>,
 }
 
 impl Default for Call<'_> {
@@ -204,6 +214,8 @@ impl Default for Call<'_> {
             body: memory_exchange::RequestBody::default(),
             gone_after: None,
             keep_on_failure: true,
+            handler_script: false,
+            mount_point: None,
         }
     }
 }

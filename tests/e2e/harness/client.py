@@ -42,10 +42,13 @@ class Response:
 
 
 class Connection:
-    """A connection to the server. Every wait is bounded by ``timeout``."""
+    """A connection to the server. Every wait is bounded by ``timeout``; ``source`` is the address
+    that the server sees."""
 
-    def __init__(self, port: int, tls: bool = False, timeout: float = 20):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(
+        self, port: int, tls: bool = False, timeout: float = 20, source: str = "127.0.0.1"
+    ):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             context = ssl.create_default_context()

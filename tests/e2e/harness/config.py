@@ -11,6 +11,7 @@ from . import paths
 #: Modules that need others.
 NEEDS = {
     "auth_basic": ["authn_core", "authn_file", "authz_user"],
+    "auth_digest": ["authn_core", "authn_file", "authz_user"],
     "deflate": ["filter"],
     "ssl": ["socache_shmcb"],
 }

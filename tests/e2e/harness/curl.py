@@ -42,7 +42,8 @@ def curl(url: str, *options: str, data: bytes | None = None, timeout: int = 30) 
         protocol, code, *_ = first.split(" ", 2)
         status = int(code)
         headers = [(n, v.strip()) for n, _, v in (line.partition(":") for line in lines)]
-        # An interim response, or the switch to h2c, is followed by the real one.
-        if status >= 200:
+        # An interim response, the switch to h2c, or a challenge that curl has met (without its
+        # body), is followed by the real one.
+        if status >= 200 and not (status == 401 and rest.startswith(b"HTTP/")):
             break
     return CurlResponse(done.returncode, status, protocol, headers, rest, done.stderr.decode())

@@ -32,7 +32,7 @@ ALWAYS_BAD = re.compile(
 HARMLESS = re.compile(r"^AH03093: ")
 TRACEBACK_START = "Traceback (most recent call last):"
 CHAINED = re.compile(r"^(During handling of the above|The above exception was the direct)")
-HEADER = re.compile(r"^RWSGI0[1-4]\d\d: ")
+HEADER = re.compile(r"^RWSGI0[1-6]\d\d: ")
 
 
 @dataclass

@@ -272,9 +272,11 @@ class Httpd:
 
     # Talking to it
 
-    def connect(self, tls: bool = False, timeout: float = 20) -> Connection:
+    def connect(
+        self, tls: bool = False, timeout: float = 20, source: str = "127.0.0.1"
+    ) -> Connection:
         """A new connection."""
-        return Connection(self.tls_port if tls else self.port, tls, timeout)
+        return Connection(self.tls_port if tls else self.port, tls, timeout, source)
 
     def url(self, path: str, tls: bool = False) -> str:
         """The URL of a path."""
@@ -282,9 +284,11 @@ class Httpd:
             return f"https://localhost:{self.tls_port}{path}"
         return f"http://localhost:{self.port}{path}"
 
-    def request(self, target: str, *, tls: bool = False, **options) -> Response:
+    def request(
+        self, target: str, *, tls: bool = False, source: str = "127.0.0.1", **options
+    ) -> Response:
         """One request on a connection of its own."""
-        with self.connect(tls) as connection:
+        with self.connect(tls, source=source) as connection:
             connection.request(target, **options)
             return connection.read_response()
 

@@ -16,7 +16,7 @@ use super::{Call, Pools, Settings};
 use crate::daemon::wire::request::decode;
 use crate::daemon::wire::{Header, Kind, Refused, flag};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Authorization, Opt, RequestHead, Site, Slice, Target, Text};
+use crate::exchange::{Authorization, Level, Opt, RequestHead, Site, Slice, Target, Text};
 
 /// A group of these workers, impatient.
 fn pools(workers: &[&Worker]) -> Pools {
@@ -65,6 +65,7 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         method: "POST".into(),
         request_uri: "/".into(),
         script_name: EMPTY,
+        mount_point: Opt::NONE,
         path_info: "/".into(),
         query_string: Text::new(query),
         protocol: "HTTP/1.1".into(),
@@ -74,6 +75,8 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         authorization: Authorization::Hidden,
         request_time_us: 7,
         accept_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         daemon_time_us: 0,
         server_pid: 1,
         request_id: Opt::NONE,
@@ -87,11 +90,13 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         resource: "/srv/app.wsgi".into(),
         reloading: true,
         keep_on_failure: true,
+        handler_script: false,
     };
     let call = Call {
         head: &head,
         target,
         ignore_activity: false,
+        log_level: Level::Info,
     };
     super::forward(pools, front, &call)
 }

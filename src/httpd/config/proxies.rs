@@ -1,0 +1,54 @@
+//! `WSGITrustedProxyHeaders` and `WSGITrustedProxies`.
+
+use super::Effective;
+use super::directives::Target;
+use crate::exchange::subnet::Subnet;
+use crate::exchange::trusted_proxies::{Header, Rules};
+use crate::httpd::apache::Array;
+use crate::httpd::apache::command::Words;
+
+/// `WSGITrustedProxyHeaders`: repeated within one section, it adds to the list.
+pub fn trusted_proxy_headers(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
+    let pool = target.command.pool();
+    let headers = &mut target.settings()?.trusted_headers;
+    let mut list = *headers.get_or_insert_with(|| Array::new(pool));
+    while let Some(word) = words.next_word() {
+        // A name that means nothing has no effect, as in mod_wsgi.
+        if let Some(header) = Header::configured(word.bytes()) {
+            list.push(header);
+        }
+    }
+    Ok(())
+}
+
+/// `WSGITrustedProxies`: repeated within one section, it adds to the list.
+pub fn trusted_proxies(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
+    let pool = target.command.pool();
+    let proxies = &mut target.settings()?.trusted_proxies;
+    let mut list = *proxies.get_or_insert_with(|| Array::new(pool));
+    while let Some(word) = words.next_word() {
+        match Subnet::parse(word.bytes()) {
+            Some(subnet) => list.push(subnet),
+            None => {
+                return Err(format!(
+                    "Unable to parse trusted proxy IP address/subnet of \"{}\": WSGITrustedProxies \
+                     takes addresses (192.0.2.1, 2001:db8::1) and subnets (10.0.0.0/8, \
+                     2001:db8::/32), no names",
+                    word.text()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What holds for a request; `None` where no header is trusted.
+#[inline]
+pub fn rules<'r>(config: &Effective<'r>) -> Option<Rules<'r>> {
+    let headers = config.get(|s| s.trusted_headers.as_ref())?.items();
+    let proxies = config.get(|s| s.trusted_proxies.as_ref());
+    (!headers.is_empty()).then_some(Rules {
+        headers,
+        proxies: proxies.map(Array::items),
+    })
+}

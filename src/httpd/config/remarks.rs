@@ -1,0 +1,86 @@
+//! What is to be said of a configuration that is accepted: warnings and hints, once for each
+//! subject, when all of it has been read.
+//!
+//! httpd reads its configuration twice at start-up, and a directive may stand in a hundred virtual
+//! hosts; lines written at each occurrence would be noise.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::exchange::Level;
+use crate::httpd::apache::{Array, PoolStr, Server, mpm};
+
+/// A line about the configuration.
+#[derive(Clone, Copy)]
+pub struct Remark {
+    /// What it is about; there is one remark for each.
+    pub subject: &'static str,
+    /// When and how it is said.
+    pub kind: Kind,
+    /// The line.
+    pub text: PoolStr,
+}
+
+/// When and how a remark is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A warning, whenever the configuration is read.
+    Warning,
+    /// Level info, whenever the configuration is read.
+    Info,
+    /// Only by `apachectl configtest`, whatever `LogLevel` is: for the person who runs that.
+    Note,
+}
+
+/// Adds a remark, unless there is one about its subject. httpd's only thread.
+pub fn add(remarks: &mut Array<Remark>, remark: Remark) {
+    let subjects = remarks.items().iter().map(|other| other.subject);
+    if !subjects.into_iter().any(|other| other == remark.subject) {
+        remarks.push(remark);
+    }
+}
+
+/// Says what there is to say of a configuration that has been read.
+pub fn say(remarks: &Array<Remark>, main: Server<'_>) {
+    for remark in remarks.items() {
+        let line = remark.text.bytes();
+        match remark.kind {
+            Kind::Warning => main.log(Level::Warning, line),
+            Kind::Info => main.log(Level::Info, line),
+            Kind::Note if mpm::is_config_test() => Server::log_anyway(Level::Notice, line),
+            Kind::Note => (),
+        }
+    }
+}
+
+/// Subjects about which something has been said in this process outside of the configuration's
+/// reading: `.htaccess` is read again for every request.
+#[derive(Default)]
+pub struct Said(AtomicU32);
+
+impl Said {
+    /// Nothing.
+    pub const fn new() -> Self {
+        Said(AtomicU32::new(0))
+    }
+
+    /// Whether the subject with this number, below 32, is new. Any thread.
+    pub fn first(&self, subject: usize) -> bool {
+        let bit = 1_u32 << (subject % 32);
+        self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Said;
+
+    #[test]
+    fn a_subject_is_new_once() {
+        let said = Said::new();
+        assert!(said.first(0));
+        assert!(said.first(8));
+        assert!(!said.first(0));
+        assert!(!said.first(8));
+        assert!(said.first(31));
+    }
+}
