@@ -231,22 +231,6 @@ codes! {
     /// A signal handler of the application raised.
     SIGNAL_HANDLER_RAISED = 460;
 
-    // 0610-0629: metrics and telemetry.
-    /// Telemetry cannot be sent.
-    NO_TELEMETRY = 610;
-    /// The page with httpd's scoreboard could not be made.
-    NO_SCOREBOARD_PAGE = 611;
-
-    // 0630-0649: a configuration written for mod_wsgi.
-    /// A directive or option that mod_wsgi has removed.
-    REMOVED_DIRECTIVE = 630;
-    /// mod_wsgi is loaded beside this module.
-    MOD_WSGI_LOADED = 631;
-    /// A directive that cannot have the effect that it was written for.
-    POINTLESS_DIRECTIVE = 632;
-    // 0590-0609: events.
-    /// A subscriber of an event raised, or a module of applications could not be set up.
-    EVENT_CALLBACK_FAILED = 590;
     // 0500-0529: scripts that are asked about requests.
     /// A script has no function that it must have.
     NO_FUNCTION = 500;
@@ -274,6 +258,24 @@ codes! {
     SWITCH_INTERVAL_SHARED = 564;
     /// A switch interval without a global lock.
     SWITCH_INTERVAL_WITHOUT_GIL = 565;
+
+    // 0590-0609: events.
+    /// A subscriber of an event raised, or a module of applications could not be set up.
+    EVENT_CALLBACK_FAILED = 590;
+
+    // 0610-0629: metrics and telemetry.
+    /// Telemetry cannot be sent.
+    NO_TELEMETRY = 610;
+    /// The page with httpd's scoreboard could not be made.
+    NO_SCOREBOARD_PAGE = 611;
+
+    // 0630-0649: a configuration written for mod_wsgi.
+    /// A directive or option that mod_wsgi has removed.
+    REMOVED_DIRECTIVE = 630;
+    /// mod_wsgi is loaded beside this module.
+    MOD_WSGI_LOADED = 631;
+    /// A directive that cannot have the effect that it was written for.
+    POINTLESS_DIRECTIVE = 632;
 }
 
 #[cfg(test)]
