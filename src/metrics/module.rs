@@ -284,8 +284,9 @@ fn process(py: Attached) -> Result<Owned> {
     dict.integer(c"pid", std::process::id())?;
     dict.put(c"request_busy_time", seconds(py, busy)?)?;
     dict.integer(c"request_count", requests)?;
-    dict.integer(c"memory_max_rss", recorder::memory_max_rss())?;
-    dict.integer(c"memory_rss", recorder::memory_rss())?;
+    let memory = recorder::memory_rss();
+    dict.integer(c"memory_max_rss", recorder::memory_max_rss(memory))?;
+    dict.integer(c"memory_rss", memory)?;
     dict.put(c"cpu_user_time", seconds(py, cpu.user_us)?)?;
     dict.put(c"cpu_system_time", seconds(py, cpu.system_us)?)?;
     dict.put(c"cpu_time", seconds(py, cpu.total_us())?)?;

@@ -159,14 +159,15 @@ fn finish(state: &mut State, may_wait: bool) -> Option<Sample> {
     }
     let now = clock_us();
     let cpu = Cpu::of_process();
+    let memory_rss = memory_rss();
     let mut sample = Sample {
         start_us: state.since_us,
         stop_us: now,
         period_s: (now.saturating_sub(state.since_us)).max(1) as f64 / 1e6,
         interval: core::mem::take(&mut state.interval),
         cpu: cpu.since(state.cpu),
-        memory_rss: memory_rss(),
-        memory_max_rss: memory_max_rss(),
+        memory_rss,
+        memory_max_rss: memory_max_rss(memory_rss),
         threads_maximum: state.setup.threads,
         daemon: state.setup.daemon,
         ..Sample::default()
@@ -253,7 +254,8 @@ pub fn memory_rss() -> u64 {
     pages.unwrap_or(0) * u64::try_from(page).unwrap_or(0)
 }
 
-/// The most bytes of resident memory that there ever were.
-pub fn memory_max_rss() -> u64 {
-    usage(libc::RUSAGE_SELF).map_or(0, |usage| usage.ru_maxrss as u64 * 1024)
+/// The most bytes of resident memory that there ever were, `now` among them.
+pub fn memory_max_rss(now: u64) -> u64 {
+    // The kernel notes the highest value now and then only.
+    usage(libc::RUSAGE_SELF).map_or(now, |usage| now.max(usage.ru_maxrss as u64 * 1024))
 }
