@@ -115,6 +115,8 @@ fn seen_by(rules: Rules<'_>, case: Case<'_>) -> Seen {
         daemon_connects: 0,
         daemon_restarts: 0,
         daemon_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         server_pid: 1,
         request_id: Opt::NONE,
         connection_id: Opt::NONE,
