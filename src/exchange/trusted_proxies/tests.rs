@@ -115,6 +115,8 @@ fn seen_by(rules: Rules<'_>, case: Case<'_>) -> Seen {
         daemon_connects: 0,
         daemon_restarts: 0,
         daemon_time_us: 0,
+        daemon_connects: 0,
+        daemon_restarts: 0,
         server_pid: 1,
         request_id: Opt::NONE,
         connection_id: Opt::NONE,
@@ -254,10 +256,10 @@ fn empty_lists_change_nothing_and_are_dropped() {
     }
 }
 
-/// Every header, a value and what it changes.
 /// What a header changes.
 type Change = fn(&mut Seen);
 
+/// Every header, a value and what it changes.
 const EACH: &[(&str, &str, Change)] = &[
     ("X-Forwarded-For", "1.1.1.1", |seen| {
         seen.client = "1.1.1.1".into()

@@ -18,6 +18,7 @@ pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;
+pub mod telemetry;
 pub mod values;
 
 pub use alias::Alias;
