@@ -10,6 +10,7 @@ pub mod expand;
 pub mod handler_script;
 pub mod interpreters;
 pub mod mapping;
+pub mod notes;
 pub mod proxies;
 pub mod remarks;
 pub mod removed;
