@@ -112,6 +112,9 @@ class Config:
         ]
         if os.environ.get("RWSGI_TEST_FREE_THREADING") and self.module_under_test:
             lines.append("WSGIFreeThreading On")
+        if paths.PEER:
+            # Its default was compiled in.
+            lines.append(f'WSGISocketPrefix "{self.root}/run/wsgi"')
         if self.http2:
             lines.append("Protocols h2 h2c http/1.1")
         if self.mode == "daemon":
