@@ -17,6 +17,8 @@ import frames
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("RWSGI_TEST_PYTHON", "/usr/bin/python3")
+#: The workers of this run have no GIL (tests/tools/free_threaded.sh).
+FREE = os.environ.get("PYTHON_GIL") == "0"
 GATEWAYS = Path(os.environ.get("RWSGI_TEST_GATEWAYS", ROOT / "build" / "rwsgi"))
 
 BOOTSTRAP = """
