@@ -184,6 +184,22 @@ def test_unread_body_does_not_disturb_the_connection(server):
         assert connection.read_response().body == b"ignored"
 
 
+@pytest.mark.checklist(107)
+@pytest.mark.parametrize("head", [{"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}])
+def test_answer_before_the_body(server, head):
+    """A client that sends its body only after an answer gets one, and the connection goes on."""
+    with server.connect(timeout=5) as connection:
+        connection.request("/raw/ignore", "POST", head)
+        assert connection.read_response().body == b"ignored"
+        if "Content-Length" in head:
+            connection.send(b"hello")
+        else:
+            connection.send_chunk(b"hello")
+            connection.send_chunk(b"")
+        connection.request("/raw/ignore")
+        assert connection.read_response().body == b"ignored"
+
+
 def test_pipelining(server):
     with server.connect() as connection:
         for i in range(5):

