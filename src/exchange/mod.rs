@@ -10,6 +10,7 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 pub mod abi;
+pub mod cgi;
 pub mod forwarded;
 pub mod head;
 pub mod header_names;

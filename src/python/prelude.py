@@ -6,7 +6,6 @@ can do.
 """
 
 import atexit
-import faulthandler
 import gc
 import io
 import os
@@ -314,6 +313,9 @@ def be_worker(dump_signal):
 
     Fatal errors leave the stacks of all threads on stderr; so does `dump_signal`, if it is one.
     """
+    # Interpreters with a GIL of their own cannot import it.
+    import faulthandler
+
     faulthandler.enable(2)
     if dump_signal:
         faulthandler.register(dump_signal, 2)

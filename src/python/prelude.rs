@@ -205,7 +205,8 @@ impl Prelude {
             list(py, layers)?,
             interval,
         ];
-        self.call(py, c"configure", arguments).map(drop)
+        drop(self.call(py, c"configure", arguments)?);
+        call(py, &self.api, c"complete_apache", []).map(drop)
     }
 
     /// Tells the modules which application group the interpreter serves.

@@ -289,6 +289,10 @@ impl Script {
         let group = py.interpreter().group();
         let keep = target.keep_on_failure;
         let current = old.mtime_us;
+        if keep && target.mtime_us == 0 {
+            self.report_missing(py, core);
+            return Ok(old);
+        }
         let changed = py.detached(|_| {
             // The server may have looked at the file before it changed, and this process been
             // started after: what counts is what the file is now.
@@ -312,6 +316,26 @@ impl Script {
                 Err(Unavailable::Failed)
             }
         }
+    }
+
+    /// The file is not there, at least not now: no other process would find it either. Logged once
+    /// by each process.
+    fn report_missing(&self, py: Attached, core: &RequestCore) {
+        let failure = Failure {
+            mtime_us: 0,
+            at: Instant::now(),
+            traceback: 0,
+        };
+        let known = self.failure.replace(Some(failure));
+        if known.is_some_and(|known| known.mtime_us == 0) {
+            return;
+        }
+        let line = format!(
+            "{}script '{}' is not there any more, or cannot be read; the old code goes on serving",
+            messages::RELOAD_FAILED,
+            String::from_utf8_lossy(&self.path)
+        );
+        py.detached(|_| core.log(Level::Error, line.as_bytes()));
     }
 
     #[cold]
@@ -389,6 +413,17 @@ impl Script {
     }
 
     fn load(&self, py: Attached, mtime_us: i64) -> Result<Rc<Loaded>> {
+        let line = format!(
+            "{} script '{}' into {}",
+            if self.loaded.borrow().is_some() {
+                "reloading"
+            } else {
+                "loading"
+            },
+            String::from_utf8_lossy(&self.path),
+            String::from_utf8_lossy(&py.interpreter().description())
+        );
+        py.detached(|_| runtime::log(Level::Info, &line));
         let prelude = py.interpreter().prelude();
         let mtime = super::object::int(py, mtime_us)?;
         let module = prelude.load_script(py, &self.path, &mtime)?;

@@ -122,6 +122,8 @@ pub struct Template {
     pub callable: Owned,
     site: [Option<Box<[u8]>>; 16],
     script_name: Box<[u8]>,
+    /// That of the first request, and of all behind the same proxy.
+    remote_addr: Box<[u8]>,
     https: bool,
     server_pid: u32,
 }
@@ -252,6 +254,7 @@ impl Template {
             (&keys.mod_wsgi_listener_port, site.listener_port),
             (&keys.script_name, head.script_name),
             (&keys.mod_wsgi_script_name, head.script_name),
+            (&keys.remote_addr, head.remote_addr),
             (&keys.query_string, Text::EMPTY),
             (&keys.request_method, Text::new(b"GET")),
             (&keys.server_protocol, Text::new(b"HTTP/1.1")),
@@ -305,11 +308,11 @@ impl Template {
             &keys.path_info,
             &keys.mod_wsgi_path_info,
             &keys.request_uri,
-            &keys.remote_addr,
             &keys.remote_port,
             &keys.wsgi_input,
             &keys.wsgi_errors,
             &keys.mod_wsgi_thread_id,
+            &keys.mod_wsgi_request_id,
             &keys.mod_wsgi_request_start,
             &keys.mod_wsgi_application_start,
         ] {
@@ -321,6 +324,7 @@ impl Template {
             callable,
             site: site.values().map(|value| value.map(Into::into)),
             script_name: head.script_name.bytes().into(),
+            remote_addr: head.remote_addr.bytes().into(),
             https: head.https,
             server_pid: head.server_pid,
         })
@@ -367,7 +371,6 @@ impl Template {
         } else {
             put_text(&keys.request_uri, head.request_uri)?;
         }
-        put_text(&keys.remote_addr, head.remote_addr)?;
         let mut digits = [0; 5];
         put_text(&keys.remote_port, decimal(head.remote_port, &mut digits))?;
         put(&keys.wsgi_input, input)?;
@@ -385,13 +388,17 @@ impl Template {
                 put(key, &float(py, time_us as f64 / 1e6)?)?;
             }
         }
-        for (key, value) in [
-            (&keys.mod_wsgi_request_id, head.request_id),
-            (&keys.mod_wsgi_connection_id, head.connection_id),
-        ] {
-            if let Some(value) = value.bytes() {
-                put(key, &latin1(py, value)?)?;
-            }
+        match head.request_id.bytes() {
+            Some(value) => put(&keys.mod_wsgi_request_id, &latin1(py, value)?)?,
+            // SAFETY: our exact dict with this key, which no application has seen yet.
+            None => unsafe {
+                if ffi::PyDict_DelItem(environ.as_ptr(), keys.mod_wsgi_request_id.as_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            },
+        }
+        if let Some(value) = head.connection_id.bytes() {
+            put(&keys.mod_wsgi_connection_id, &latin1(py, value)?)?;
         }
         for (index, value) in &headers.known[..headers.count] {
             put_text(&keys.headers[*index as usize], *value)?;
@@ -449,6 +456,9 @@ impl Template {
             let mount_point = latin1(py, mount_point)?;
             put(&keys.script_name, &mount_point)?;
             put(&keys.mod_wsgi_mount_point, &mount_point)?;
+        }
+        if *head.remote_addr.bytes() != *self.remote_addr {
+            put_text(&keys.remote_addr, head.remote_addr)?;
         }
         if head.https != self.https {
             put(&keys.wsgi_url_scheme, &scheme(py, keys, head.https))?;

@@ -49,7 +49,7 @@ def validator_is_content(server):
 
 @mounts
 @pytest.mark.parametrize("name", BODIES)
-@pytest.mark.checklist(110)
+@pytest.mark.checklist(110, 131)
 def test_bodies(server, mount, name):
     if (mount, name) == ("checked", "late-generator"):
         pytest.skip("the validator demands start_response before iteration")
@@ -61,6 +61,7 @@ def test_bodies(server, mount, name):
 
 
 @pytest.mark.parametrize("name", BODIES)
+@pytest.mark.checklist(138)
 def test_bodies_http_1_0(server, name):
     with server.connect() as connection:
         connection.request(f"/raw/{name}", version="HTTP/1.0")
@@ -84,6 +85,7 @@ def test_http_1_0_keep_alive(server):
 @pytest.mark.parametrize("options", [["--http2-prior-knowledge"], ["--http2"]])
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("name", BODIES)
+@pytest.mark.checklist(156)
 def test_bodies_http_2(server, options, tls, name):
     if tls:
         options = ["--http2"]
@@ -103,6 +105,7 @@ def test_length_of_a_list_is_known(server, name):
 
 
 @pytest.mark.parametrize("name", ["generator", "iterator", "writing", "only-writing"])
+@pytest.mark.checklist(138)
 def test_unknown_length_is_chunked(server, name):
     response = server.get(f"/raw/{name}")
     assert response.header("Transfer-Encoding") == "chunked"
@@ -111,6 +114,7 @@ def test_unknown_length_is_chunked(server, name):
 
 @pytest.mark.parametrize("piece", [1000, 8000, 100_000, 3_000_000])
 @pytest.mark.parametrize("how", ["list=1&length=1", "list=1", "length=1", ""])
+@pytest.mark.checklist(131, 136)
 def test_large_bodies(server, piece, how):
     size = 2_500_001
     expected = b"".join(
@@ -125,6 +129,7 @@ def test_large_bodies(server, piece, how):
 # Status and header fields
 
 
+@pytest.mark.checklist(139)
 def test_header_fields(server):
     response = server.get("/checked/headers")
     assert response.header("Content-Type") == "text/html; charset=UTF-8"
@@ -143,11 +148,33 @@ def test_header_fields(server):
     assert len(response.all("Date")) == 1 and len(response.all("Server")) == 1
 
 
+@pytest.mark.checklist(141)
 def test_many_and_long_header_fields(server):
     response = server.get("/raw/many-headers")
     assert response.header("X-Long") == "x" * 30000
     for i in range(100):
         assert response.header(f"X-Header-{i}") == f"value {i}"
+
+
+@pytest.mark.checklist(141)
+@pytest.mark.parametrize("size", [31_000, 33_000, 500_000])
+def test_a_header_field_longer_than_mod_wsgi_allows(server, size):
+    """Heads have lengths in daemon mode: header-buffer-size has nothing to enlarge."""
+    assert server.get(f"/raw/long-header?size={size}").header("X-Long") == "x" * size
+
+
+@pytest.mark.rwsgi
+@pytest.mark.checklist(141)
+def test_a_head_beyond_the_limit(server):
+    """Process groups have one, so that no application fills the memory of httpd."""
+    size = 1 << 20
+    if server.daemon:
+        server.expect_log("RWSGI0458: ")
+        response = server.request(f"/raw/long-header?size={size}")
+        assert (response.status, response.header("X-Long")) == (500, None)
+        assert server.get("/raw/hello").body == b"Hello, world\n"
+    else:
+        assert server.get(f"/raw/long-header?size={size}").header("X-Long") == "x" * size
 
 
 @pytest.mark.parametrize(
@@ -165,7 +192,7 @@ def test_many_and_long_header_fields(server):
         ("200%20gr%C3%BC%C3%9Fe", 200, "gr\xfc\xdfe"),
     ],
 )
-@pytest.mark.checklist(122)
+@pytest.mark.checklist(122, 150)
 def test_status_lines(server, line, status, reason):
     response = server.request(f"/raw/status?line={line}")
     assert response.status == status
@@ -178,6 +205,7 @@ def test_own_error_pages_are_kept(server):
     assert (response.status, response.body) == (404, b"my own 404")
 
 
+@pytest.mark.checklist(140)
 def test_authentication_challenge(server):
     response = server.request("/checked/unauthorized")
     assert response.status == 401
@@ -192,12 +220,15 @@ def test_redirect(server):
     assert response.header("Content-Length") == "0"
 
 
+@pytest.mark.modes("embedded")
 def test_location_with_200_is_no_internal_redirect(server):
+    """Unless WSGILocalRedirect says so; test_local_redirect.py has the rest."""
     response = server.get("/raw/location-200")
     assert response.body == b"mine"
     assert response.header("Location") == "/raw/hello"
 
 
+@pytest.mark.rwsgi("daemon")
 def test_status_header_is_no_status(server):
     assert server.get("/raw/status-header").body == b"mine"
 
@@ -209,6 +240,7 @@ def test_replaced_head(server):
     assert response.header("X-New") == "1" and response.header("X-Old") is None
 
 
+@pytest.mark.checklist(151)
 def test_output_filter(server):
     response = server.get("/raw/compressible", headers={"Accept-Encoding": "gzip"})
     assert response.header("Content-Encoding") == "gzip"
@@ -223,6 +255,7 @@ def test_output_filter(server):
 
 @mounts
 @pytest.mark.parametrize("name", ["hello", "listing", "generator", "empty-list", "writing"])
+@pytest.mark.checklist(142)
 def test_head(server, mount, name):
     with server.connect() as connection:
         for _ in range(2):
@@ -235,6 +268,7 @@ def test_head(server, mount, name):
     validator_is_content(server)
 
 
+@pytest.mark.checklist(142)
 def test_head_keeps_the_length(server):
     with server.connect() as connection:
         for mount in ("raw", "checked"):
@@ -246,6 +280,7 @@ def test_head_keeps_the_length(server):
 
 @mounts
 @pytest.mark.parametrize("line", ["204%20No%20Content", "304%20Not%20Modified"])
+@pytest.mark.checklist(142)
 def test_statuses_without_body(server, mount, line):
     with server.connect() as connection:
         for _ in range(2):
@@ -277,6 +312,7 @@ def closed(server, name, method="GET", target="closing", mount="raw"):
 
 @mounts
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.checklist(143)
 def test_close_is_called_once(server, mount, method):
     assert closed(server, "close", method, mount=mount) == 1
     assert closed(server, "close", method, "closing-without-body", mount) == 1

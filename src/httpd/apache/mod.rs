@@ -10,6 +10,7 @@ pub mod brigade;
 pub mod command;
 pub mod connection;
 pub mod file;
+pub mod log_id;
 pub mod modules;
 pub mod mpm;
 pub mod pool;

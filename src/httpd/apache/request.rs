@@ -284,13 +284,6 @@ impl<'r> Request<'r> {
         self.raw().request_time
     }
 
-    /// The id that the error log uses, where one has been made.
-    #[inline(always)]
-    pub fn log_id(self) -> Option<&'r [u8]> {
-        // SAFETY: a string in the request's pool.
-        unsafe { text::optional(self.raw().log_id) }
-    }
-
     /// The header fields received.
     #[inline(always)]
     pub fn headers_in(self) -> Table<'r> {
@@ -462,16 +455,6 @@ impl<'r> Request<'r> {
     pub fn forget_continue(self) {
         // SAFETY: a live request of this thread.
         unsafe { (*self.as_ptr()).expecting_100 = 0 }
-    }
-
-    /// Reads the rest of the body and throws it away, unless the connection ends with this
-    /// response. `Err` is what the handler must return.
-    pub fn discard_body(self) -> Result<(), c_int> {
-        // SAFETY: a live request of this thread.
-        match unsafe { sys::ap_discard_request_body(self.as_ptr()) } {
-            sys::OK => Ok(()),
-            status => Err(status),
-        }
     }
 
     /// Has `location`, a path with or without a query, answer in this request's place as to a GET

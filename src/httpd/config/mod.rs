@@ -10,6 +10,7 @@ pub mod expand;
 pub mod handler_script;
 pub mod interpreters;
 pub mod mapping;
+pub mod notes;
 pub mod proxies;
 pub mod remarks;
 pub mod removed;
@@ -25,7 +26,7 @@ pub use handler_script::HandlerScript;
 pub use server::{Globals, ServerConfig};
 pub use settings::Settings;
 
-use crate::httpd::apache::Request;
+use crate::httpd::apache::{PoolStr, Request};
 
 /// What is configured for one request: the handler script or the alias that matched, then the
 /// directory, then the server.
@@ -77,6 +78,34 @@ impl<'r> Effective<'r> {
     #[inline(always)]
     pub fn get<T>(&self, field: impl Fn(&'r Settings) -> Option<T>) -> Option<T> {
         field(self.directory).or_else(|| field(&self.server.settings))
+    }
+
+    /// The process group, not expanded.
+    #[inline]
+    pub fn process_group(&self) -> Option<&'r PoolStr> {
+        self.alias
+            .and_then(|alias| alias.process_group.as_ref())
+            .or_else(|| self.handler?.process_group.as_ref())
+            .or_else(|| self.get(|s| s.process_group.as_ref()))
+    }
+
+    /// The application group, not expanded.
+    #[inline]
+    pub fn application_group(&self) -> Option<&'r PoolStr> {
+        self.alias
+            .and_then(|alias| alias.application_group.as_ref())
+            .or_else(|| self.handler?.application_group.as_ref())
+            .or_else(|| self.get(|s| s.application_group.as_ref()))
+    }
+
+    /// Whether the application sees the `Authorization` header.
+    #[inline]
+    pub fn pass_authorization(&self) -> bool {
+        self.alias
+            .and_then(|alias| alias.pass_authorization)
+            .or_else(|| self.handler?.pass_authorization)
+            .or_else(|| self.get(|s| s.pass_authorization))
+            .unwrap_or(false)
     }
 
     /// Values that hold for the whole server.

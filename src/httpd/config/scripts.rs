@@ -1,5 +1,5 @@
-//! Scripts beside the application, which are asked about requests: `WSGIAccessScript`,
-//! `WSGIAuthUserScript`, `WSGIAuthGroupScript`. They run in httpd's own processes.
+//! Scripts beside the application, which are asked about requests: `WSGIDispatchScript`,
+//! `WSGIAccessScript`, `WSGIAuthUserScript`, `WSGIAuthGroupScript`. They run in httpd's own processes.
 
 use super::directives::Target;
 use super::values;
@@ -110,6 +110,15 @@ fn auth_script(
         ask_for_every_url(target)?;
     }
     Ok(Some(PoolRef::place(target.command.pool(), script)))
+}
+
+/// `WSGIDispatchScript`.
+pub fn dispatch_script(target: &mut Target<'_>, words: Words<'_>) -> Result<(), String> {
+    let script = side_script(target, words)?;
+    note(target, &script)?;
+    let script = PoolRef::place(target.command.pool(), script);
+    target.settings()?.dispatch_script = Some(script);
+    Ok(())
 }
 
 /// `WSGIAccessScript`.

@@ -80,6 +80,8 @@ settings! {
     auth_group_script: PoolRef<SideScript>,
     /// `WSGIHandlerScript`, those of this section first.
     handler_scripts: HandlerScripts,
+    /// `WSGIDispatchScript`.
+    dispatch_script: PoolRef<SideScript>,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
 }

@@ -86,6 +86,9 @@ directives! {
     c"WSGIHandlerScript" Directory
         c"HANDLER-NAME SCRIPT [process-group=NAME] [application-group=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(handler_script::handler_script);
+    c"WSGIDispatchScript" Directory
+        c"SCRIPT [application-group=NAME]: the script that says which groups serve a request"
+        => Arguments::Raw(scripts::dispatch_script);
     c"WSGIPassApacheRequest" Directory
         c"On or Off: whether applications in httpd's own processes get httpd's request structure"
         => setting!(pass_apache_request, values::on_off);
@@ -313,6 +316,7 @@ pub static COMMANDS: CommandTable = CommandTable({
 
 #[cfg(test)]
 mod tests {
+    use super::super::interpreters::PERMITTED;
     use super::*;
 
     #[test]
@@ -329,6 +333,9 @@ mod tests {
                 assert!(section.contains(part), "{name} has no {part}");
             }
             let context = match directive.context {
+                Context::Global if PERMITTED.contains(&name) => {
+                    "Context: main server, `<WSGIInterpreterOptions>`\n"
+                }
                 Context::Global => "Context: main server\n",
                 Context::Server => "Context: main server, virtual host\n",
                 Context::Directory => "Context: main server, virtual host, directory\n",

@@ -308,7 +308,10 @@ impl<'r> Asked<'r> {
             config: &self.config,
             script: self.script,
             variables: &variables,
+            headers: None,
             offers_tls: true,
+            // Old rules must not go on unnoticed; whoever wants that says so.
+            keep_on_failure: false,
         };
         inquiry.ask(&[Question {
             function: Text::from(function),

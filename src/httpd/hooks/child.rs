@@ -10,7 +10,7 @@ use crate::exchange::abi::{
 };
 use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, PoolStr, Server, mpm, scoreboard};
+use crate::httpd::apache::{Pool, PoolStr, Server, log_id, mpm, scoreboard};
 use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::telemetry::Telemetry;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
@@ -68,6 +68,7 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         let (pool, server) = unsafe { (Pool::new(pchild), Server::new(server)) };
         MAIN.store(server.as_ptr(), Ordering::Release);
         mpm::note_child();
+        log_id::note_child();
         let Some(config) = ServerConfig::of(server) else {
             return;
         };

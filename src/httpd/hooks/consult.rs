@@ -2,15 +2,12 @@
 
 use core::cell::RefCell;
 use core::ffi::{CStr, c_void};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 
 use super::child::{self, level_of};
 use crate::exchange::abi::{
     ConsultTable, Consultation, Opt, Pair, Question, Slice, Text, VERSION, answer,
 };
-use crate::exchange::{Level, Target};
+use crate::exchange::{Level, Target, script_file};
 use crate::httpd::apache::{PoolStr, Request, Server};
 use crate::httpd::config::scripts::SideScript;
 use crate::httpd::config::{Effective, expand};
@@ -44,8 +41,13 @@ pub struct Inquiry<'a, 'r> {
     pub script: &'r SideScript,
     /// What the environ has beside the header fields and what the gateway adds.
     pub variables: &'a [Pair<'a>],
+    /// The header fields, where they are not those of the request.
+    pub headers: Option<&'a [Pair<'a>]>,
     /// Whether the environ has `mod_ssl.is_https` and `mod_ssl.var_lookup`.
     pub offers_tls: bool,
+    /// Whether old code answers where a changed script does not load, unless `WSGIReloadFailure` says
+    /// so.
+    pub keep_on_failure: bool,
 }
 
 impl Inquiry<'_, '_> {
@@ -65,14 +67,20 @@ impl Inquiry<'_, '_> {
             request.log(Level::Error, line.as_bytes());
             return Err(Failed);
         };
-        let headers: Vec<Pair<'_>> = request
-            .headers_in()
-            .iter()
-            .map(|(name, value)| Pair {
-                name: Text::new(name),
-                value: Text::new(value),
-            })
-            .collect();
+        let received: Vec<Pair<'_>>;
+        let headers = match self.headers {
+            Some(headers) => headers,
+            None => {
+                let fields = request.headers_in().iter();
+                received = fields
+                    .map(|(name, value)| Pair {
+                        name: Text::new(name),
+                        value: Text::new(value),
+                    })
+                    .collect();
+                &received
+            }
+        };
         let path = self.script.path.bytes();
         let group = self.script.application_group.as_ref();
         let side = Side {
@@ -86,15 +94,17 @@ impl Inquiry<'_, '_> {
             })),
             target: Target {
                 script: Text::from(path),
-                mtime_us: modification_time(path),
+                mtime_us: script_file::modification_time(path).unwrap_or(0),
                 resource: Text::EMPTY,
                 handler_script: false,
                 reloading: self.config.get(|s| s.script_reloading).unwrap_or(true),
-                // Old rules must not go on unnoticed; whoever wants that says so.
-                keep_on_failure: self.config.get(|s| s.keep_on_failure).unwrap_or(false),
+                keep_on_failure: self
+                    .config
+                    .get(|s| s.keep_on_failure)
+                    .unwrap_or(self.keep_on_failure),
             },
             questions: Slice::new(questions),
-            headers: Slice::new(&headers),
+            headers: Slice::new(headers),
             variables: Slice::new(self.variables),
             offers_tls: self.offers_tls,
             context: core::ptr::from_ref(&side).cast_mut().cast(),
@@ -110,13 +120,6 @@ impl Inquiry<'_, '_> {
             _ => Err(Failed),
         }
     }
-}
-
-/// When a file was changed, microseconds since the epoch; 0 if it is not there.
-fn modification_time(path: &[u8]) -> i64 {
-    std::fs::metadata(OsStr::from_bytes(path)).map_or(0, |found| {
-        found.mtime() * 1_000_000 + found.mtime_nsec() / 1000
-    })
 }
 
 /// What the gateway's calls are about. Only `server` is used by other threads.

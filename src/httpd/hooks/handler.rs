@@ -3,6 +3,8 @@
 use core::ffi::c_int;
 
 use super::child;
+use super::consult::Failed;
+use super::dispatch::{self, Dispatched};
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{Level, Target, script_file};
@@ -103,43 +105,39 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
     let split = head::split(request);
     let scope = expand::Scope {
         request,
-        script_name: &split.script_name,
+        script_name: split.mount(),
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
-    let place = Place::of(request, config, &script, scope)?;
-
-    let (alias, handler) = (config.alias, config.handler);
-    let application_group = alias
-        .and_then(|alias| alias.application_group.as_ref())
-        .or_else(|| handler.and_then(|handler| handler.application_group.as_ref()))
-        .or_else(|| config.get(|s| s.application_group.as_ref()));
-    let callable = match alias.and_then(|alias| alias.callable_object.as_ref()) {
-        Some(literal) => literal.bytes(),
-        None if handler.is_some() => HANDLE_REQUEST,
-        None => config
-            .get(|s| s.callable_object.as_ref())
-            .map_or(expand::DEFAULT_CALLABLE, |name| {
-                expand::callable(request, name.bytes())
-            }),
+    let pass_authorization = config.pass_authorization();
+    let map_head = config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto);
+    let dispatched = match config.get(|s| s.dispatch_script.as_ref()) {
+        None => Dispatched::default(),
+        Some(dispatcher) => {
+            let visible = head::Configured {
+                pass_authorization,
+                map_head,
+                proxies: proxies::rules(config),
+                ..head::Configured::UNSETTLED
+            };
+            match dispatch::ask(request, config, dispatcher, &split, visible, scope) {
+                Ok(dispatched) => dispatched,
+                Err(Failed) => return Ok(sys::HTTP_INTERNAL_SERVER_ERROR),
+            }
+        }
     };
+    let place = Place::of(request, config, &script, dispatched.process_group, scope)?;
     let configured = head::Configured {
         process_group: place.name(),
         chroot: place.chroot(),
-        application_group: match application_group {
-            Some(name) => scope.group(name.bytes()),
-            None => match handler {
-                Some(handler) => scope.handler(handler.name.bytes()),
-                None => scope.resource(),
-            },
-        },
-        callable_object: callable,
-        pass_authorization: alias
-            .and_then(|alias| alias.pass_authorization)
-            .or_else(|| handler.and_then(|handler| handler.pass_authorization))
-            .or_else(|| config.get(|s| s.pass_authorization))
-            .unwrap_or(false),
-        map_head: config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto),
-        proxies: proxies::rules(&config),
+        application_group: dispatched
+            .application_group
+            .unwrap_or_else(|| application_group(config, scope)),
+        callable_object: dispatched
+            .callable
+            .unwrap_or_else(|| callable(request, config)),
+        pass_authorization,
+        map_head,
+        proxies: proxies::rules(config),
     };
     let target = Target {
         script: Text::from(place.path(script.path)),
@@ -147,7 +145,7 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         resource: Text::from(place.path(request.filename())),
         reloading: config.get(|s| s.script_reloading).unwrap_or(true),
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
-        handler_script: handler.is_some(),
+        handler_script: config.handler.is_some(),
     };
     let rules = ResponseRules {
         sendfile: config.get(|s| s.enable_sendfile).unwrap_or(false),
@@ -187,6 +185,34 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
     Ok(finish(request, &exchange, result))
 }
 
+/// The application group as it is configured, expanded.
+#[inline]
+fn application_group<'r>(config: &Effective<'r>, scope: expand::Scope<'_, 'r>) -> &'r [u8] {
+    match (config.application_group(), config.handler) {
+        (Some(name), _) => scope.group(name.bytes()),
+        (None, Some(handler)) => scope.handler(handler.name.bytes()),
+        (None, None) => scope.resource(),
+    }
+}
+
+/// The name of the callable as it is configured.
+#[inline]
+fn callable<'r>(request: Request<'r>, config: &Effective<'r>) -> &'r [u8] {
+    if config.handler.is_some() {
+        return HANDLE_REQUEST;
+    }
+    if let Some(literal) = config
+        .alias
+        .and_then(|alias| alias.callable_object.as_ref())
+    {
+        return literal.bytes();
+    }
+    match config.get(|s| s.callable_object.as_ref()) {
+        Some(name) => expand::callable(request, name.bytes()),
+        None => expand::DEFAULT_CALLABLE,
+    }
+}
+
 /// The file whose code answers.
 pub struct Script<'r> {
     /// Its absolute path.
@@ -217,24 +243,20 @@ enum Place<'r> {
 }
 
 impl<'r> Place<'r> {
-    /// Where `request` is to be served.
+    /// Where `request` is to be served: in the process group that was `dispatched`, else in the one that
+    /// is configured.
     #[inline]
     fn of(
         request: Request<'r>,
         config: &Effective<'r>,
         script: &Script<'r>,
+        dispatched: Option<&'r [u8]>,
         scope: expand::Scope<'_, 'r>,
     ) -> Result<Self, Refusal> {
-        let configured = config
-            .alias
-            .and_then(|alias| alias.process_group.as_ref())
-            .or_else(|| {
-                config
-                    .handler
-                    .and_then(|handler| handler.process_group.as_ref())
-            })
-            .or_else(|| config.get(|s| s.process_group.as_ref()));
-        let name = configured.map_or(&b""[..], |name| scope.group(name.bytes()));
+        let name = dispatched.unwrap_or_else(|| {
+            let name = config.process_group();
+            name.map_or(&b""[..], |name| scope.group(name.bytes()))
+        });
         if let Some(allowed) = config.get(|s| s.restrict_process.as_ref()) {
             route::check_allowed(allowed.items(), name)?;
         }
