@@ -161,7 +161,7 @@ impl<'a> Headers<'a> {
 
     /// None. To be filled where it stands: it is too large to be moved for every request.
     #[inline(always)]
-    pub fn new() -> Headers<'a> {
+    pub fn empty() -> Headers<'a> {
         Headers {
             known: [const { MaybeUninit::uninit() }; Headers::ROOM],
             count: 0,

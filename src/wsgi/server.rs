@@ -69,7 +69,7 @@ pub fn serve_in(
     } else {
         target
     };
-    let mut headers = Headers::new();
+    let mut headers = Headers::empty();
     headers.scan(head);
     let mut incoming = Incoming {
         head,
