@@ -642,10 +642,29 @@ impl<'r> Request<'r> {
         unsafe { sys::log::request_logs(self.as_ptr(), level) }
     }
 
-    /// The most detailed level that is logged for this request.
+    /// The most detailed level that is logged for this request: what
+    /// `ap_get_request_module_loglevel` says.
+    #[inline]
     pub fn log_level(self) -> Level {
-        // SAFETY: a live request of this thread.
-        let level = unsafe { sys::rwsgi_request_level(self.as_ptr(), hooks::module_index()) };
+        let index = usize::try_from(hooks::module_index()).unwrap_or(0);
+        // SAFETY: a live request, with its connection and its server; the levels of modules are as
+        // many as there are modules, or none at all.
+        let level = unsafe {
+            let raw = self.raw();
+            let own = [raw.log, (*raw.connection).log]
+                .into_iter()
+                .find(|log| !log.is_null())
+                .unwrap_or(&raw const (*raw.server).log);
+            let of_module = match (*own).module_levels {
+                levels if levels.is_null() => -1,
+                levels => i32::from(*levels.add(index)),
+            };
+            if of_module < 0 {
+                (*own).level
+            } else {
+                of_module
+            }
+        };
         hooks::child::level_of(u8::try_from(level).unwrap_or(0))
     }
 }
