@@ -642,19 +642,22 @@ impl<'r> Request<'r> {
         unsafe { sys::log::request_logs(self.as_ptr(), level) }
     }
 
-    /// The most detailed level that is logged for this request: what
-    /// `ap_get_request_module_loglevel` says.
-    #[inline]
-    pub fn log_level(self) -> Level {
-        let index = usize::try_from(hooks::module_index()).unwrap_or(0);
+    /// The most detailed level that is logged for this request, as a number of [`Level`] or one above
+    /// all: what `ap_get_request_module_loglevel` says.
+    #[inline(always)]
+    pub fn log_level(self) -> u8 {
+        let index = hooks::module_index() as usize;
         // SAFETY: a live request, with its connection and its server; the levels of modules are as
         // many as there are modules, or none at all.
         let level = unsafe {
             let raw = self.raw();
-            let own = [raw.log, (*raw.connection).log]
-                .into_iter()
-                .find(|log| !log.is_null())
-                .unwrap_or(&raw const (*raw.server).log);
+            let mut own = raw.log;
+            if own.is_null() {
+                own = (*raw.connection).log;
+            }
+            if own.is_null() {
+                own = &raw const (*raw.server).log;
+            }
             let of_module = match (*own).module_levels {
                 levels if levels.is_null() => -1,
                 levels => i32::from(*levels.add(index)),
@@ -665,6 +668,6 @@ impl<'r> Request<'r> {
                 of_module
             }
         };
-        hooks::child::level_of(u8::try_from(level).unwrap_or(0))
+        level as u8
     }
 }
