@@ -182,7 +182,7 @@ def test_anything_else_is_an_error(server, user, line):
 @pytest.mark.checklist(211)
 @pytest.mark.parametrize(("user", "kind"), [("raise", "RuntimeError"), ("exit", "SystemExit")])
 def test_an_exception_is_an_error(server, user, kind):
-    line = server.expect_log(rf"RWSGI0501: check_password\(\) failed: {kind} in script")
+    line = server.expect_log(rf"RWSGI0501: check_password\(\) failed: {kind} exception raised")
     assert server.request("/app", headers=basic(user)).status == 500
     server.wait_until(lambda: server.log.read() or line.traceback, "no traceback")
     assert any("in check_password" in each.message for each in line.traceback)
@@ -210,7 +210,7 @@ def test_no_function(server):
 
 
 def test_no_file(server):
-    server.expect_log("RWSGI0103: .*FileNotFoundError in script '.*missing.py'")
+    server.expect_log("RWSGI0103: .*FileNotFoundError exception raised processing WSGI script '.*missing.py'")
     assert server.request("/nothing/missing", headers=basic("true")).status == 500
 
 
