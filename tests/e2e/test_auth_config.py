@@ -231,7 +231,7 @@ def test_every_mpm(new_httpd, mpm):
 # Every URL
 
 
-@pytest.mark.checklist(214)
+@pytest.mark.checklist(213)
 @pytest.mark.modes("embedded")
 def test_every_url_is_asked_for(new_httpd):
     """httpd would rely on its decision for the first URL, as long as the section is the same."""
