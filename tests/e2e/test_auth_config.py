@@ -184,9 +184,10 @@ def test_a_script_that_does_not_load_lets_nobody_in(new_httpd, broken):
 
 
 @pytest.mark.checklist(216)
+@pytest.mark.modes("daemon")
 @pytest.mark.parametrize("directive", DIRECTIVES)
 def test_python_runs_for_them_where_embedded_mode_is_restricted(new_httpd, directive):
-    with new_httpd(modules=["auth_basic"], mode="daemon") as httpd:
+    with new_httpd(modules=["auth_basic"]) as httpd:
         script = write(httpd, "tells.py", "one", 100)
         users = write(httpd, "users.py", "users", 100)
         httpd.add(f"""
