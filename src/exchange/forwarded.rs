@@ -102,7 +102,7 @@ impl<'a> Element<'a> {
         loop {
             rest = rest.trim_ascii_start();
             if rest.first().is_some_and(|c| *c != b';') {
-                let (name, value, after) = pair(rest)?;
+                let ((name, value), after) = pair(rest)?;
                 if seen.iter().any(|other| other.eq_ignore_ascii_case(name)) {
                     return None;
                 }
@@ -124,14 +124,17 @@ impl<'a> Element<'a> {
     }
 }
 
+/// A name and its value, without quotes.
+type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
+
 /// `token=value` at the beginning of `text`: name, value, and what follows.
-fn pair(text: &[u8]) -> Option<(&[u8], Cow<'_, [u8]>, &[u8])> {
+fn pair(text: &[u8]) -> Option<(Pair<'_>, &[u8])> {
     let equals = text.iter().position(|c| !is_token(*c))?;
     let (name, rest) = text.split_at(equals);
     let rest = rest.strip_prefix(b"=").filter(|_| !name.is_empty())?;
     if let Some(quoted) = rest.strip_prefix(b"\"") {
         let (value, after) = unquote(quoted)?;
-        return Some((name, value, after));
+        return Some(((name, value), after));
     }
     // Colons and brackets ought to be quoted, but their meaning is plain.
     let end = rest
@@ -139,7 +142,7 @@ fn pair(text: &[u8]) -> Option<(&[u8], Cow<'_, [u8]>, &[u8])> {
         .position(|c| !is_token(*c) && !matches!(c, b':' | b'[' | b']'))
         .unwrap_or(rest.len());
     let (value, after) = rest.split_at(end);
-    (!value.is_empty()).then_some((name, Cow::Borrowed(value), after))
+    (!value.is_empty()).then_some(((name, Cow::Borrowed(value)), after))
 }
 
 /// The value of a quoted string whose first quote has been taken off, and what follows it.

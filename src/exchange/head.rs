@@ -122,7 +122,7 @@ pub struct RequestHead<'a> {
     pub daemon_restarts: u16,
     /// The httpd child that received it (`mod_wsgi.server_pid`).
     pub server_pid: u32,
-    /// `mod_wsgi.request_id`, where the server has made one.
+    /// `mod_wsgi.request_id`, the id in the server's logs.
     pub request_id: Opt<'a>,
     /// `mod_wsgi.connection_id`, where the server has made one.
     pub connection_id: Opt<'a>,

@@ -110,18 +110,8 @@ static HEADERS: [(Header, &str, &[Category]); 17] = [
 ];
 
 impl Header {
-    /// The header of that name as a configuration has it: any case, `_` for `-` allowed. `None`
-    /// for a name that means nothing here.
-    pub fn configured(name: &[u8]) -> Option<Header> {
-        let name: Vec<u8> = name
-            .iter()
-            .map(|c| if *c == b'_' { b'-' } else { *c })
-            .collect();
-        Header::named(&name)
-    }
-
-    /// The header of that name as a request has it: any case.
-    fn named(name: &[u8]) -> Option<Header> {
+    /// The header of that name, in any case; `None` for a name that means nothing here.
+    pub fn named(name: &[u8]) -> Option<Header> {
         HEADERS
             .iter()
             .find(|(_, text, _)| name.eq_ignore_ascii_case(text.as_bytes()))

@@ -16,6 +16,7 @@ LEVEL_DEBUG = 7
 
 native = None
 RequestTimeout = None
+own_apache = None
 
 #: What has been subscribed, in order. The gateway looks at the first one before it makes an event.
 event_callbacks = []
@@ -55,13 +56,15 @@ class ServerModule(types.ModuleType):
 
 def install(services):
     """Makes the modules."""
-    global native, RequestTimeout
+    global native, RequestTimeout, own_apache
     native = services
     RequestTimeout = services["RequestTimeout"]
     for name in ("mod_wsgi", "rwsgi"):
         modules.append(_server_module(name))
         sys.modules[name] = modules[-1]
-    sys.modules["apache"] = _apache_module()
+    sys.modules["apache"] = own_apache = _fill_apache(
+        types.ModuleType("apache", "The httpd that this process belongs to.")
+    )
     # What says `isinstance(sys.stdout, io.TextIOBase)` means "text, not bytes".
     io.TextIOBase.register(type(services["stdout"]))
 
@@ -85,6 +88,7 @@ def _server_module(name):
         subscribe_shutdown=subscribe_shutdown,
         subscribe_signals=subscribe_signals,
         request_data=native["request_data"],
+        **native["metrics"],
     )
     return module
 
@@ -117,12 +121,7 @@ def _package_path(name):
     return list(locations)
 
 
-def _apache_module():
-    module = None
-    if not native["daemon"]:
-        module = _existing_apache_module()
-    if module is None:
-        module = types.ModuleType("apache", "The httpd that this process belongs to.")
+def _fill_apache(module):
     module.version = native["server_version"]
     module.maximum_processes = native["processes"]
     module.threads_per_process = native["threads"]
@@ -130,6 +129,13 @@ def _apache_module():
     module.build_date = native["server_built"]
     module.mpm_name = native["mpm_name"]
     return module
+
+
+def complete_apache():
+    """Called whenever `sys.path` has been set up."""
+    if not native["daemon"] and sys.modules["apache"] is own_apache:
+        module = _existing_apache_module()
+        sys.modules["apache"] = own_apache if module is None else _fill_apache(module)
 
 
 def _existing_apache_module():
@@ -141,12 +147,12 @@ def _existing_apache_module():
         specification = _find("apache")
         if specification is None or specification.loader is None or not specification.has_location:
             return None
+        del sys.modules["apache"]
         import apache
 
         return apache
     except BaseException as error:
         native["failed"]("the module 'apache' that was found could not be imported", error)
-        sys.modules.pop("apache", None)
         return None
 
 

@@ -19,7 +19,7 @@ use super::raise::Result;
 use super::running::Running;
 use super::runtime::Runtime;
 use super::script::Scripts;
-use super::{log, raise};
+use super::{log, order, raise};
 use crate::exchange::Level;
 use crate::exchange::interpreters::Settings;
 use crate::messages;
@@ -32,19 +32,24 @@ pub struct Interpreter {
     /// Where requests queue for the interpreter's own GIL, if it has one.
     gate: Option<Gate>,
     group: OnceLock<Box<[u8]>>,
+    /// What the critical sections of [`order`] lock.
+    #[cfg(Py_GIL_DISABLED)]
+    lock: OnceCell<Owned>,
     types: OnceCell<Types>,
     prelude: OnceCell<Prelude>,
     wsgi: OnceCell<crate::wsgi::State>,
     /// The scripts that have been asked for.
     pub scripts: RefCell<Scripts>,
+    /// What is noted of its garbage collector; any thread may use it.
+    pub gc: crate::metrics::gc::Watch,
     /// The requests that run in it.
     pub running: Running,
 }
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
 // published; `scripts` and `running` are touched only while attached to this interpreter, that is, by
-// the one thread that holds its GIL, shared or its own, and no borrow of them is kept across a
-// detach.
+// the one thread that holds its GIL, shared or its own, or is in its critical section (`order`), and
+// no borrow of them is kept across a detach.
 unsafe impl Sync for Interpreter {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Interpreter {}
@@ -83,14 +88,22 @@ impl Interpreter {
             slot: plan.slot,
             gate: plan.gate,
             group: OnceLock::new(),
+            #[cfg(Py_GIL_DISABLED)]
+            lock: OnceCell::new(),
             types: OnceCell::new(),
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
             scripts: RefCell::default(),
+            gc: crate::metrics::gc::Watch::default(),
             running: Running::default(),
         }));
         // SAFETY: attached, by contract.
         let py = unsafe { Attached::assume(interpreter) };
+        #[cfg(Py_GIL_DISABLED)]
+        // SAFETY: attached; any object will do.
+        let _ = interpreter
+            .lock
+            .set(unsafe { Owned::from_new(ffi::PyList_New(0))? });
         let types = Types {
             text_log: log::make_type(py)?,
         };
@@ -104,7 +117,16 @@ impl Interpreter {
         let _ = interpreter
             .wsgi
             .set(crate::wsgi::State::build(py, runtime)?);
+        if runtime.options.metrics.service.is_some() {
+            crate::metrics::gc::watch(py)?;
+        }
         Ok(interpreter)
+    }
+
+    /// What the critical sections of [`order`] lock.
+    #[cfg(Py_GIL_DISABLED)]
+    pub(super) fn lock(&self) -> &Owned {
+        self.lock.get().expect("set by build")
     }
 
     /// The C API's pointer.
@@ -240,6 +262,7 @@ pub(super) fn create_sub_interpreter(
     plan: Plan<'_>,
 ) -> core::result::Result<&'static Interpreter, String> {
     let guard = attach::attach(main);
+    let _aside = order::Aside::set();
     // SAFETY: attached to the main interpreter; making another leaves us attached to that one. (One
     // with its own GIL: `PyThreadState_Swap` gives the GIL of the state that it leaves back, and
     // takes that of the state that it attaches.) Its first thread state is used for building it only and then kept for ever: CPython up

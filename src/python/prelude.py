@@ -6,7 +6,6 @@ can do.
 """
 
 import atexit
-import faulthandler
 import gc
 import io
 import os
@@ -314,9 +313,26 @@ def be_worker(dump_signal):
 
     Fatal errors leave the stacks of all threads on stderr; so does `dump_signal`, if it is one.
     """
+    # Interpreters with a GIL of their own cannot import it.
+    import faulthandler
+
     faulthandler.enable(2)
     if dump_signal:
         faulthandler.register(dump_signal, 2)
+
+
+def switch_interval():
+    return sys.getswitchinterval()
+
+
+def gc_counters():
+    """17 numbers about the garbage collector, those of generations in threes."""
+    stats = gc.get_stats()
+    numbers = [*gc.get_count(), *gc.get_threshold()]
+    for key in ("collections", "collected", "uncollectable"):
+        numbers += [generation[key] for generation in stats]
+    numbers += [int(gc.isenabled()), gc.get_freeze_count()]
+    return tuple(numbers)
 
 
 def terminate_by_exception():

@@ -7,11 +7,13 @@ use pyo3::ffi;
 use super::attach::Attached;
 use super::exceptions;
 use super::object::{self, Owned, tuple};
+use super::order;
 use super::raise::{Raised, Result};
 use super::runtime::Runtime;
 use super::slots::{self, Methods, object_slot};
 use crate::exchange::Level;
 use crate::exchange::interpreters::Settings;
+use crate::metrics::datagram::GcCounters;
 
 const SOURCE: &str = concat!(include_str!("prelude.py"), "\0");
 
@@ -59,15 +61,10 @@ fn execute(_py: Attached, source: &'static str) -> Result<Owned> {
 
 /// What a namespace has under a name.
 fn item(py: Attached, namespace: &Owned, name: &CStr) -> Result<Owned> {
-    // SAFETY: our own dict and a C string; the result is borrowed from the dict.
-    unsafe {
-        let found = ffi::PyDict_GetItemString(namespace.as_ptr(), name.as_ptr());
-        debug_assert!(!found.is_null(), "the prelude has no {name:?}");
-        if found.is_null() {
-            return Err(Raised);
-        }
-        Ok(Owned::from_borrowed(py, found))
-    }
+    // SAFETY: our own dict and a C string.
+    let found = unsafe { object::dict_item_by_name(py, namespace.as_ptr(), name)? };
+    debug_assert!(found.is_some(), "the prelude has no {name:?}");
+    found.ok_or(Raised)
 }
 
 /// Calls a function of a namespace.
@@ -80,13 +77,13 @@ fn call<const N: usize>(
     let function = item(py, namespace, name)?;
     let arguments = tuple(py, arguments)?;
     // SAFETY: live objects.
-    unsafe {
+    order::outside(py, || unsafe {
         Owned::from_new(ffi::PyObject_Call(
             function.as_ptr(),
             arguments.as_ptr(),
             core::ptr::null_mut(),
         ))
-    }
+    })
 }
 
 impl Prelude {
@@ -165,6 +162,7 @@ impl Prelude {
             None => Owned::none(py),
         };
         put(c"working_directory", directory)?;
+        put(c"metrics", crate::metrics::module::functions(py)?)?;
         let eggs = match &options.python_eggs {
             Some(directory) => object::file_system_text(py, directory)?,
             None => Owned::none(py),
@@ -203,7 +201,8 @@ impl Prelude {
             list(py, layers)?,
             interval,
         ];
-        self.call(py, c"configure", arguments).map(drop)
+        drop(self.call(py, c"configure", arguments)?);
+        call(py, &self.api, c"complete_apache", []).map(drop)
     }
 
     /// Tells the modules which application group the interpreter serves.
@@ -268,6 +267,37 @@ impl Prelude {
     pub fn be_worker(&self, py: Attached, dump_signal: i32) -> Result<()> {
         let signal = object::int(py, dump_signal.into())?;
         self.call(py, c"be_worker", [signal]).map(drop)
+    }
+
+    /// `sys.getswitchinterval()`, seconds.
+    pub fn switch_interval(&self, py: Attached) -> Result<f64> {
+        let seconds = self.call(py, c"switch_interval", [])?;
+        // SAFETY: a live object; what is no float gives -1.
+        match unsafe { ffi::PyFloat_AsDouble(seconds.as_ptr()) } {
+            -1.0 => Err(Raised),
+            seconds => Ok(seconds),
+        }
+    }
+
+    /// What the garbage collector of this interpreter says of itself.
+    pub fn gc_counters(&self, py: Attached) -> Result<GcCounters> {
+        let numbers = self.call(py, c"gc_counters", [])?;
+        let number = |index| -> u64 {
+            // SAFETY: the prelude returns a tuple of 17 ints that are not negative.
+            let number =
+                unsafe { ffi::PyLong_AsLongLong(ffi::PyTuple_GET_ITEM(numbers.as_ptr(), index)) };
+            u64::try_from(number).unwrap_or(0)
+        };
+        let three = |first| [number(first), number(first + 1), number(first + 2)];
+        Ok(GcCounters {
+            count: three(0),
+            threshold: three(3),
+            collections: three(6),
+            collected: three(9),
+            uncollectable: three(12),
+            enabled: number(15),
+            frozen: number(16),
+        })
     }
 
     /// Python writes a byte to `fd` whenever a signal comes that it has a handler for.

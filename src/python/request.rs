@@ -7,7 +7,7 @@
 use core::cell::{Cell, RefCell};
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 use pyo3::ffi;
 
@@ -43,7 +43,7 @@ pub struct RequestCore {
     /// `mod_wsgi.request_id`; valid while the core is listed.
     id: Cell<Opt<'static>>,
     /// What `request_data()` gives, made when it is first asked for. Dropped with the core, attached.
-    data: RefCell<Option<Owned>>,
+    data: OnceLock<Owned>,
     /// Its place among the running requests of its interpreter.
     pub(super) links: Links,
 }
@@ -67,7 +67,7 @@ impl RequestCore {
             lease: Lease::default(),
             line: RefCell::default(),
             id: Cell::new(Opt::NONE),
-            data: RefCell::default(),
+            data: OnceLock::new(),
             links: Links::default(),
         }
     }
@@ -92,14 +92,13 @@ impl RequestCore {
 
     /// The dictionary that `request_data()` gives.
     pub fn data(&self, py: Attached) -> Result<Owned> {
-        if let Some(data) = &*self.data.borrow() {
+        if let Some(data) = self.data.get() {
             return Ok(data.clone_ref(py));
         }
         // SAFETY: attached. Making it may run finalizers, which may come here as well: the first
         // one stays.
         let made = unsafe { Owned::from_new(ffi::PyDict_New())? };
-        let mut data = self.data.borrow_mut();
-        Ok(data.get_or_insert(made).clone_ref(py))
+        Ok(self.data.get_or_init(|| made).clone_ref(py))
     }
 
     /// Makes it the current request of this thread: `sys.stderr` follows it.

@@ -3,7 +3,8 @@
 //! Every request is listed, since the first look at the running ones may come from a signal or
 //! from a debugger in the middle of them. Only from that look on is the dictionary kept up to date.
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
+use std::sync::OnceLock;
 #[cfg(Py_GIL_DISABLED)]
 use std::sync::{Mutex, PoisonError};
 
@@ -20,7 +21,7 @@ use super::request::{Kept, RequestCore};
 pub struct Running {
     first: Cell<*const RequestCore>,
     /// `active_requests`, once somebody has asked for it.
-    shown: RefCell<Option<Owned>>,
+    shown: OnceLock<Owned>,
     #[cfg(Py_GIL_DISABLED)]
     lock: Mutex<()>,
 }
@@ -73,16 +74,12 @@ impl Running {
 
     #[inline]
     fn is_shown(&self) -> bool {
-        self.shown.borrow().is_some()
-    }
-
-    fn shown(&self, py: Attached) -> Option<Owned> {
-        self.shown.borrow().as_ref().map(|dict| dict.clone_ref(py))
+        self.shown.get().is_some()
     }
 
     #[cold]
     fn show_one(&self, py: Attached, core: &RequestCore) -> Result<()> {
-        let (Some(dict), Some(id)) = (self.shown(py), core.id()) else {
+        let (Some(dict), Some(id)) = (self.shown.get(), core.id()) else {
             return Ok(());
         };
         let (id, data) = (latin1(py, id)?, core.data(py)?);
@@ -95,7 +92,7 @@ impl Running {
 
     #[cold]
     fn hide_one(&self, py: Attached, core: &RequestCore) -> Result<()> {
-        let (Some(dict), Some(id)) = (self.shown(py), core.id()) else {
+        let (Some(dict), Some(id)) = (self.shown.get(), core.id()) else {
             return Ok(());
         };
         let id = latin1(py, id)?;
@@ -108,18 +105,18 @@ impl Running {
 
     /// `active_requests`: the data of each request that has an id, by that.
     pub fn show(&self, py: Attached) -> Result<Owned> {
-        if let Some(dict) = self.shown(py) {
-            return Ok(dict);
+        if let Some(dict) = self.shown.get() {
+            return Ok(dict.clone_ref(py));
         }
         // SAFETY: attached.
-        let dict = unsafe { Owned::from_new(ffi::PyDict_New())? };
-        let dict = self.shown.borrow_mut().get_or_insert(dict).clone_ref(py);
+        let made = unsafe { Owned::from_new(ffi::PyDict_New())? };
+        let dict = self.shown.get_or_init(|| made).clone_ref(py);
         // From here on requests come and go in it by themselves. Making objects may let them do so.
         let mut seen: Vec<*const RequestCore> = Vec::new();
         while let Some((core, _kept)) = self.next_not_in(&seen) {
             seen.push(core);
             self.show_one(py, core)?;
-            if !core.links.listed.get() {
+            if !self.ordered(|| core.links.listed.get()) {
                 // It has ended meanwhile, before it was in the dictionary.
                 self.hide_one(py, core)?;
             }

@@ -7,6 +7,7 @@
 //! need not grow.
 
 use core::cell::{Cell, RefCell};
+use core::mem::MaybeUninit;
 use std::rc::Rc;
 
 use pyo3::ffi;
@@ -122,6 +123,8 @@ pub struct Template {
     pub callable: Owned,
     site: [Option<Box<[u8]>>; 16],
     script_name: Box<[u8]>,
+    /// That of the first request, and of all behind the same proxy.
+    remote_addr: Box<[u8]>,
     https: bool,
     server_pid: u32,
 }
@@ -140,14 +143,15 @@ pub struct Incoming<'a> {
     /// What was asked.
     pub head: &'a RequestHead<'a>,
     /// Its headers.
-    pub headers: Headers<'a>,
+    pub headers: &'a Headers<'a>,
     /// When the thread was attached, microseconds since the epoch.
     pub started_us: i64,
 }
 
 /// The request's headers by what becomes of them, found out before the thread is attached.
 pub struct Headers<'a> {
-    known: [(u8, Text<'a>); Headers::ROOM],
+    /// The first `count` are there.
+    known: [MaybeUninit<(u8, Text<'a>)>; Headers::ROOM],
     count: usize,
     others: Vec<(Vec<u8>, Text<'a>)>,
 }
@@ -155,32 +159,44 @@ pub struct Headers<'a> {
 impl<'a> Headers<'a> {
     const ROOM: usize = 40;
 
-    /// Maps the names.
-    pub fn scan(head: &RequestHead<'a>) -> Headers<'a> {
-        let mut headers = Headers {
-            known: [(0, Text::EMPTY); Headers::ROOM],
+    /// None. To be filled where it stands: it is too large to be moved for every request.
+    #[inline(always)]
+    pub fn empty() -> Headers<'a> {
+        Headers {
+            known: [const { MaybeUninit::uninit() }; Headers::ROOM],
             count: 0,
             others: Vec::new(),
-        };
+        }
+    }
+
+    /// Maps the names.
+    pub fn scan(&mut self, head: &RequestHead<'a>) {
         for field in head.headers.items() {
             match header_names::variable(field.name.bytes(), head.authorization) {
-                Variable::Known(index) if headers.count < Headers::ROOM => {
-                    headers.known[headers.count] = (index, field.value);
-                    headers.count += 1;
-                }
-                Variable::Known(index) => {
-                    let name = KNOWN[index as usize].1.as_bytes().to_vec();
-                    headers.others.push((name, field.value));
-                }
+                Variable::Known(index) => match self.known.get_mut(self.count) {
+                    Some(place) => {
+                        place.write((index, field.value));
+                        self.count += 1;
+                    }
+                    None => {
+                        let name = KNOWN[index as usize].1.as_bytes().to_vec();
+                        self.others.push((name, field.value));
+                    }
+                },
                 Variable::Other => {
                     let mut name = Vec::new();
                     header_names::write_name(field.name.bytes(), &mut name);
-                    headers.others.push((name, field.value));
+                    self.others.push((name, field.value));
                 }
                 Variable::Dropped => {}
             }
         }
-        headers
+    }
+
+    /// Those with a name that is known: its index, and the value.
+    fn known(&self) -> &[(u8, Text<'a>)] {
+        // SAFETY: `scan` has initialised that many; a `MaybeUninit` has its value's layout.
+        unsafe { core::slice::from_raw_parts(self.known.as_ptr().cast(), self.count) }
     }
 }
 
@@ -252,6 +268,7 @@ impl Template {
             (&keys.mod_wsgi_listener_port, site.listener_port),
             (&keys.script_name, head.script_name),
             (&keys.mod_wsgi_script_name, head.script_name),
+            (&keys.remote_addr, head.remote_addr),
             (&keys.query_string, Text::EMPTY),
             (&keys.request_method, Text::new(b"GET")),
             (&keys.server_protocol, Text::new(b"HTTP/1.1")),
@@ -305,11 +322,11 @@ impl Template {
             &keys.path_info,
             &keys.mod_wsgi_path_info,
             &keys.request_uri,
-            &keys.remote_addr,
             &keys.remote_port,
             &keys.wsgi_input,
             &keys.wsgi_errors,
             &keys.mod_wsgi_thread_id,
+            &keys.mod_wsgi_request_id,
             &keys.mod_wsgi_request_start,
             &keys.mod_wsgi_application_start,
         ] {
@@ -321,6 +338,7 @@ impl Template {
             callable,
             site: site.values().map(|value| value.map(Into::into)),
             script_name: head.script_name.bytes().into(),
+            remote_addr: head.remote_addr.bytes().into(),
             https: head.https,
             server_pid: head.server_pid,
         })
@@ -367,7 +385,6 @@ impl Template {
         } else {
             put_text(&keys.request_uri, head.request_uri)?;
         }
-        put_text(&keys.remote_addr, head.remote_addr)?;
         let mut digits = [0; 5];
         put_text(&keys.remote_port, decimal(head.remote_port, &mut digits))?;
         put(&keys.wsgi_input, input)?;
@@ -385,15 +402,19 @@ impl Template {
                 put(key, &float(py, time_us as f64 / 1e6)?)?;
             }
         }
-        for (key, value) in [
-            (&keys.mod_wsgi_request_id, head.request_id),
-            (&keys.mod_wsgi_connection_id, head.connection_id),
-        ] {
-            if let Some(value) = value.bytes() {
-                put(key, &latin1(py, value)?)?;
-            }
+        match head.request_id.bytes() {
+            Some(value) => put(&keys.mod_wsgi_request_id, &latin1(py, value)?)?,
+            // SAFETY: our exact dict with this key, which no application has seen yet.
+            None => unsafe {
+                if ffi::PyDict_DelItem(environ.as_ptr(), keys.mod_wsgi_request_id.as_ptr()) < 0 {
+                    return Err(Raised);
+                }
+            },
         }
-        for (index, value) in &headers.known[..headers.count] {
+        if let Some(value) = head.connection_id.bytes() {
+            put(&keys.mod_wsgi_connection_id, &latin1(py, value)?)?;
+        }
+        for (index, value) in headers.known() {
             put_text(&keys.headers[*index as usize], *value)?;
         }
         for (name, value) in &headers.others {
@@ -449,6 +470,9 @@ impl Template {
             let mount_point = latin1(py, mount_point)?;
             put(&keys.script_name, &mount_point)?;
             put(&keys.mod_wsgi_mount_point, &mount_point)?;
+        }
+        if *head.remote_addr.bytes() != *self.remote_addr {
+            put_text(&keys.remote_addr, head.remote_addr)?;
         }
         if head.https != self.https {
             put(&keys.wsgi_url_scheme, &scheme(py, keys, head.https))?;

@@ -9,6 +9,7 @@ import cputime
 import fairness
 import instructions
 import ipc
+import own_gil
 
 DAEMON, PEER, EMBEDDED_PEER = "rwsgi-daemon", "mod_wsgi-daemon", "mod_wsgi"
 
@@ -49,6 +50,11 @@ def rows(results: dict, workloads: list[str], systems: list[str]) -> Iterator[Ro
                 label = "daemon" if system == DAEMON else "embedded"
                 what = f"{workload}, {label}: instructions"
                 yield Row(what, found.get("instructions"), bound)
+    for where in ("embedded", "daemon") if "own-gil" in results else ():
+        found = results["own-gil"].get(f"{where}, own GIL")
+        # A bound is a maximum.
+        what = f"two groups with their own GIL, {where}: one group's throughput, times that of two"
+        yield Row(what, found["one"] / found["two"] if found else None, 1 / own_gil.WANTED)
     if DAEMON not in systems:
         return
     for workload in ipc.NAMES:

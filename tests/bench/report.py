@@ -170,6 +170,13 @@ def preload(report: Report, results: dict) -> None:
     report.table("Proportional set size of four Django workers, MiB", head, rows)
 
 
+def own_gil(report: Report, results: dict) -> None:
+    scenes = {name: row for name, row in results.items() if isinstance(row, dict)}
+    rows = [[name, row["one"], row["two"], round(row["ratio"], 2)] for name, row in scenes.items()]
+    title = f"Requests per second that compute, Python {results['python']}"
+    report.table(title, ["", "one group", "two groups", "ratio"], rows)
+
+
 def bounds(report: Report, found: list) -> None:
     rows = [[row.what, row.value, row.limit, "held" if row.held else "BROKEN"] for row in found]
     report.table("Bounds", ["figure", "value", "at most", ""], rows)

@@ -17,6 +17,9 @@ SWITCHES_SERVER = [
     "WSGIRestrictSignal",
     "WSGIRestrictEmbedded",
     "WSGICaseSensitivity",
+    "WSGIPerInterpreterGIL",
+    "WSGIFreeThreading",
+    "WSGIDestroyInterpreter",
 ]
 SWITCHES_ANYWHERE = [
     "WSGIPassApacheRequest",
@@ -24,6 +27,7 @@ SWITCHES_ANYWHERE = [
     "WSGIScriptReloading",
     "WSGIChunkedRequest",
     "WSGIEnableSendfile",
+    "WSGIErrorOverride",
 ]
 SWITCHES = SWITCHES_SERVER + SWITCHES_ANYWHERE
 ours = pytest.mark.rwsgi
@@ -232,6 +236,14 @@ def test_bad_head_mapping(checked):
 
 
 @ours
+@pytest.mark.checklist(16)
+@pytest.mark.parametrize("value", ["Maybe", "1", "yes"])
+def test_bad_local_redirect(checked, value):
+    assert checked("WSGILocalRedirect oN") == ""
+    rejected(checked, f"WSGILocalRedirect {value}", "WSGILocalRedirect", *ON_OFF)
+
+
+@ours
 def test_reload_failure(checked):
     for value in ("Keep", "Fail", "keep", "FAIL"):
         assert checked(f"WSGIReloadFailure {value}") == ""
@@ -262,6 +274,142 @@ def test_bad_optimization(checked, value):
     rejected(checked, f"WSGIPythonOptimize {value}", "WSGIPythonOptimize")
 
 
+@pytest.mark.checklist(18)
+@pytest.mark.parametrize("value", ["0", "-1", "x", "0.0", "1s", '""'])
+def test_bad_switch_interval(checked, value):
+    rejected(checked, f"WSGISwitchInterval {value}", "WSGISwitchInterval")
+    section = f"<WSGIInterpreterOptions>\nWSGISwitchInterval {value}\n</WSGIInterpreterOptions>"
+    rejected(checked, section, "WSGISwitchInterval")
+
+
+# Options of interpreters
+
+
+def options(text, selectors=""):
+    return f"<WSGIInterpreterOptions{selectors}>\n{text}\n</WSGIInterpreterOptions>"
+
+
+@ours
+@pytest.mark.checklist(23)
+@pytest.mark.parametrize(
+    ("selectors", "words"),
+    [
+        (" thread=1", ["unknown selector 'thread'", "process-group="]),
+        (" application-group=a application-group=b", ["application-group", "more than once"]),
+        (" process-group=a Process-Group=b", ["more than once"]),
+        (" word", ["'word'", "name=value"]),
+        (" application-group", ["'application-group'", "name=value"]),
+    ],
+)
+def test_bad_selectors(checked, selectors, words):
+    rejected(checked, options("WSGIRestrictStdin On", selectors), *words)
+
+
+@ours
+@pytest.mark.checklist(23)
+def test_selectors(checked):
+    for selectors in (
+        "",
+        " process-group=%{GLOBAL}",
+        ' application-group="two words" process-group=nobody',
+    ):
+        assert checked(options("WSGIRestrictStdin On", selectors)) == ""
+    rejected(
+        checked,
+        "<WSGIInterpreterOptions application-group=a\n</WSGIInterpreterOptions>",
+        "missing closing '>'",
+    )
+
+
+@ours
+@pytest.mark.checklist(16, 23)
+def test_what_may_stand_in_the_options_of_interpreters(checked):
+    for line in (
+        "WSGIPerInterpreterGIL Off",
+        "WSGIFreeThreading Off",
+        "WSGISwitchInterval 1",
+        "WSGIPythonPath /a:/b",
+        "WSGIRestrictStdin On",
+        "WSGIRestrictStdout On",
+        "wsgirestrictsignal off",
+    ):
+        assert checked(options(line)) == ""
+    for line in (
+        "WSGIDestroyInterpreter Off",
+        "WSGIPythonHome /usr",
+        "WSGIScriptAlias / /x.wsgi",
+        "ServerName x",
+        "<Location />\n</Location>",
+        options("WSGIRestrictStdin On"),
+    ):
+        rejected(checked, options(line), "WSGIInterpreterOptions", "cannot stand here")
+    rejected(checked, options("WSGIRestrictStdin Maybe"), "WSGIRestrictStdin", *ON_OFF)
+
+
+@pytest.mark.checklist(21, 23)
+def test_the_options_of_interpreters_are_for_the_main_server(checked):
+    section = options("WSGIRestrictStdin On")
+    words = ["WSGIInterpreterOptions"]
+    rejected(checked, f"<VirtualHost *>\n{section}\n</VirtualHost>", *words)
+    rejected(checked, f"<Directory />\n{section}\n</Directory>", *words)
+
+
+# Trusted proxies
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "localhost",
+        "proxy.example.org",
+        "10.0.0.256",
+        "10.0.0.0/33",
+        "10.0.0.0/x",
+        "10.0.0.0/",
+        "10.0.0.1 nonsense",
+        "::1/129",
+        "1.2.3.4.5",
+        "[::1]",
+        "*",
+        '""',
+    ],
+)
+@pytest.mark.checklist(19, mode="both")
+def test_bad_trusted_proxy(checked, value):
+    culprit = value.split()[-1].strip('"')
+    words = ["Unable to parse trusted proxy", f'"{culprit}"']
+    rejected(checked, f"WSGITrustedProxies {value}", *words)
+    rejected(checked, f"<Location />\nWSGITrustedProxies {value}\n</Location>", *words)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "10.0.0.1",
+        "10.0.0.0/8 192.168.0.0/255.255.0.0",
+        "10 172.16",
+        "::1 2001:db8::/32 fe80::1/128",
+        pytest.param("2001:DB8::/32 0.0.0.0/0 ::/0 ::ffff:10.0.0.0/104", marks=ours),
+        "",
+    ],
+)
+@pytest.mark.checklist(19, mode="both")
+def test_good_trusted_proxy(checked, value):
+    assert checked(f"WSGITrustedProxies {value}") == ""
+
+
+@ours
+def test_trusted_header_that_means_nothing(new_httpd):
+    """It is accepted, and said, since a misspelt name would leave a client's header in place."""
+    with new_httpd() as httpd:
+        httpd.config.log_level = "notice"
+        httpd.add("WSGITrustedProxyHeaders X-Forwarded-For X-Forwarded-Four x-real-ip")
+        done = httpd.check()
+        assert done.returncode == 0
+        httpd.expect_log("RWSGI0632: .*'X-Forwarded-Four'", count=None)
+        httpd.start()
+
+
 # Contexts
 
 SERVER_ONLY = [
@@ -271,6 +419,7 @@ SERVER_ONLY = [
     "WSGIPythonOptimize 1",
     "WSGIPythonWarnings ignore",
     "WSGIPythonHashSeed 0",
+    "WSGISwitchInterval 0.01",
 ]
 NOT_IN_DIRECTORIES = ["WSGIScriptAlias / /x", "WSGIScriptAliasMatch / /x"]
 
@@ -298,7 +447,9 @@ def test_aliases_are_not_for_directories(checked, line):
     + ["WSGIApplicationGroup x", "WSGICallableObject x", "WSGIMapHEADToGET Auto"]
     + ["WSGIProcessGroup %{GLOBAL}", "WSGIHandlerScript name /x.py"]
     + ["WSGIDispatchScript /x.py"]
-    + [pytest.param("WSGIReloadFailure Fail", marks=ours)],
+    + ["WSGITrustedProxies 10.0.0.0/8", "WSGITrustedProxyHeaders X-Real-IP"]
+    + [pytest.param("WSGIReloadFailure Fail", marks=ours)]
+    + [pytest.param("WSGILocalRedirect On", marks=ours)],
 )
 def test_allowed_in_directories(checked, line):
     for section in ("VirtualHost *", "Directory /", "Location /", "Files x", "LocationMatch x"):
@@ -319,7 +470,7 @@ def htaccess(new_httpd, line, override):
             WSGIScriptAlias / "{httpd.root}/site/app.wsgi"
         """)
         httpd.start()
-        httpd.allow_log(f".*{line.split()[0]} not allowed here")
+        httpd.allow_log(f".*{line.split()[0]} not allowed here|Unable to parse trusted proxy")
         return httpd.request("/").status
 
 
@@ -330,6 +481,11 @@ def htaccess(new_httpd, line, override):
         ("WSGICallableObject other", "AuthConfig", 500),
         ("WSGIScriptReloading Off", "FileInfo", 200),
         ("WSGIPassAuthorization On", "FileInfo", 200),
+        ("WSGITrustedProxies 10.0.0.0/8", "FileInfo", 200),
+        ("WSGITrustedProxies 10.0.0.0/8", "AuthConfig", 500),
+        ("WSGITrustedProxies nonsense", "FileInfo", 500),
+        ("WSGITrustedProxyHeaders X-Real-IP X-Odd", "FileInfo", 200),
+        pytest.param("WSGILocalRedirect On", "FileInfo", 200, marks=ours),
         ("WSGIApplicationGroup x", "All", 500),
         ("WSGIProcessGroup x", "All", 500),
         ("WSGIHandlerScript x /x.py", "All", 500),

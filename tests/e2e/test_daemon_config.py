@@ -517,6 +517,7 @@ def test_allowed_in_directories(checked, line):
         name = section.partition(" ")[0]
         assert checked(f"<{section}>\n{line}\n</{name}>") == ""
 
+
 def test_ignore_activity(checked):
     rejected(checked, "WSGIIgnoreActivity Maybe", "WSGIIgnoreActivity", "Off | On")
 

@@ -15,43 +15,10 @@ from pathlib import Path
 
 import pytest
 from harness import paths, processes
+from harness.pythons import environment, install, records
 from harness.storm import Storm
 
 pytestmark = pytest.mark.rwsgi
-
-BUILD = paths.REPOSITORY / "build"
-
-
-def records():
-    """By version: the gateway's files and its record, the default one first."""
-    found = {}
-    for directory in (paths.MODULE_DIR / "rwsgi", BUILD / "several/rwsgi"):
-        for conf in sorted(directory.glob("_rwsgi.*.conf")):
-            pairs = (line.partition("=") for line in conf.read_text().splitlines())
-            record = {name.strip(): value.strip() for name, _, value in pairs}
-            short = ".".join(record["version"].split(".")[:2])
-            if conf.with_suffix(".so").exists() and _usable(record):
-                found.setdefault(short, (conf, record))
-    return found
-
-
-def _usable(record):
-    """Whether the interpreter is there and httpd's user can run it."""
-    python = record["executable"]
-    if not os.path.exists(python):
-        return False
-    command = [python, "-c", "import ssl"]
-    if os.geteuid() == 0:
-        command = ["runuser", "-u", paths.httpd_user()[0], "--", *command]
-    return subprocess.run(command, env=_environment(record), capture_output=True).returncode == 0
-
-
-def _environment(record):
-    """Where an interpreter's library is, if the system's linker does not know."""
-    return {
-        "LD_LIBRARY_PATH": os.path.dirname(record["libpython"]),
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    }
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +32,7 @@ def pythons():
 @pytest.fixture(scope="module")
 def module_directory(pythons, tmp_path_factory):
     """One installation with all the gateways."""
-    directory = tmp_path_factory.mktemp("modules")
-    for parent in [directory, *directory.parents][:3]:
-        parent.chmod(0o755)
-    gateways = directory / "rwsgi"
-    gateways.mkdir()
-    shutil.copy(paths.MODULE_DIR / "mod_rwsgi.so", directory)
-    for name in ("rwsgi-daemon", "default"):
-        shutil.copy(paths.MODULE_DIR / "rwsgi" / name, gateways)
-    for conf, _ in pythons.values():
-        shutil.copy(conf, gateways)
-        shutil.copy(conf.with_suffix(".so"), gateways)
-    return directory
+    return install(tmp_path_factory.mktemp("modules"), pythons)
 
 
 APP = """\
@@ -111,7 +67,7 @@ def server(new_httpd, pythons, module_directory, request):
         """)
         for version, (_, record) in pythons.items():
             home = make_environment(httpd.root / f"venv-{version}", record)
-            library = _environment(record)["LD_LIBRARY_PATH"]
+            library = environment(record)["LD_LIBRARY_PATH"]
             httpd.add(f"""
                 WSGIDaemonProcess py{version} threads=4 python-home="{home}" \\
                     env=LD_LIBRARY_PATH={library}
@@ -127,7 +83,7 @@ def make_environment(home: Path, record):
     subprocess.run(
         [record["executable"], "-m", "venv", "--without-pip", str(home)],
         check=True,
-        env=_environment(record),
+        env=environment(record),
         capture_output=True,
     )
     return home
@@ -206,7 +162,7 @@ def test_version_without_a_gateway(new_httpd, pythons, tmp_path_factory):
         _, record = pythons[missing]
         with new_httpd(threads=4) as httpd:
             home = make_environment(httpd.root / "venv", record)
-            library = _environment(record)["LD_LIBRARY_PATH"]
+            library = environment(record)["LD_LIBRARY_PATH"]
             script = httpd.write("site/app.wsgi", APP)
             httpd.add(f"""
                 WSGIDaemonProcess lonely threads=2 python-home="{home}" \\

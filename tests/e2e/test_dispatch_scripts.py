@@ -7,7 +7,7 @@ import threading
 import pytest
 from harness.curl import curl
 
-WHERE = '''
+WHERE = """
     import json
     import os
     from wsgiref.validate import validator
@@ -34,7 +34,7 @@ WHERE = '''
     other = named("other")
     by_variable = named("by_variable")
     handle_request = named("handle_request")
-'''
+"""
 
 DISPATCH = '''
     """Does what the query says: NAME=VALUE, separated by `&`."""

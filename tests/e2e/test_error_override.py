@@ -8,7 +8,7 @@ from harness.curl import curl
 
 MODES = BOTH
 
-SCRIPT = '''
+SCRIPT = """
     import os
     from wsgiref.validate import validator
 
@@ -51,7 +51,7 @@ SCRIPT = '''
 
     application = validator(answer)
     handle_request = application
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -136,6 +136,7 @@ def test_refused_call_that_is_not_caught(server, name):
     ["negative", "word", "list", "float", "hex", "huge"]
     + [pytest.param(name, marks=pytest.mark.rwsgi) for name in ("empty", "plus")],
 )
+@pytest.mark.checklist(137)
 def test_content_length_that_is_none(server, name):
     server.expect_log("RWSGI0200: .*ValueError")
     assert server.request(f"/raw/content-length?name={name}").status == 500
@@ -176,12 +177,14 @@ def test_write_takes_bytes_only(server):
     ["none", "int", "list-of-str", "list-of-none", "list-of-int", "str", "dict-of-str"]
     + ["bytearray", "memoryview", "iterator-of-str", "object"],
 )
+@pytest.mark.checklist(132, 133)
 def test_results_that_are_no_bytes(server, name):
     server.expect_log("RWSGI0200: .*TypeError")
     assert server.request(f"/raw/returning?name={name}").status == 500
 
 
 @pytest.mark.parametrize("query", ["", "?body=1"])
+@pytest.mark.checklist(133)
 def test_start_response_never_called(server, query):
     server.expect_log("RWSGI0200: .*RuntimeError")
     assert server.request(f"/raw/never-started{query}").status == 500
@@ -205,6 +208,7 @@ def test_start_response_never_called_still_closes(server):
         ("recursion", "RecursionError"),
     ],
 )
+@pytest.mark.checklist(145)
 def test_exception_before_anything_was_sent(server, path, error):
     server.expect_log(rf"RWSGI0200: .*{error}.*faulty\.wsgi")
     response = server.request(f"/raw/{path}")
@@ -212,6 +216,7 @@ def test_exception_before_anything_was_sent(server, path, error):
     assert b"Traceback" not in response.body
 
 
+@pytest.mark.checklist(145)
 def test_exception_after_start_response(server):
     """Nothing was sent: the head of the application is forgotten, ErrorDocument applies."""
     server.expect_log("RWSGI0200: .*ValueError")
@@ -220,6 +225,7 @@ def test_exception_after_start_response(server):
     assert response.body == b"Hello, world\n"
 
 
+@pytest.mark.checklist(143, 145)
 def test_exception_of_the_first_item(server):
     server.expect_log("RWSGI0200: .*ValueError")
     file = note_file(server, "raising-first")
@@ -244,6 +250,7 @@ def expect_broken(server, path):
 @pytest.mark.rwsgi
 @pytest.mark.parametrize("path", BROKEN)
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.checklist(132, 143, 146)
 def test_truncation_is_visible(server, path, tls):
     """No clean last chunk, no reused connection."""
     expect_broken(server, path)
@@ -267,6 +274,7 @@ def test_truncation_is_visible(server, path, tls):
 @pytest.mark.rwsgi
 @pytest.mark.parametrize("path", BROKEN)
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.checklist(146)
 def test_truncation_is_visible_over_http_2(server, path, tls):
     expect_broken(server, path)
     options = ["--http2"] if tls else ["--http2-prior-knowledge"]
@@ -277,6 +285,7 @@ def test_truncation_is_visible_over_http_2(server, path, tls):
 
 
 @pytest.mark.rwsgi
+@pytest.mark.checklist(146)
 def test_truncation_under_http_1_0(server):
     """HTTP/1.0 has no way to tell, but for a declared length."""
     expect_broken(server, "raising-later")
@@ -287,6 +296,7 @@ def test_truncation_under_http_1_0(server):
 
 
 @pytest.mark.parametrize(("path", "code"), [("exiting", "0201"), ("interrupting", "0200")])
+@pytest.mark.checklist(147)
 def test_exit_of_an_application_is_survived(server, path, code):
     before = server.pythons()
     server.expect_log(f"RWSGI{code}")
@@ -295,6 +305,7 @@ def test_exit_of_an_application_is_survived(server, path, code):
     assert server.pythons() == before
 
 
+@pytest.mark.checklist(144)
 def test_failing_close(server):
     """The answer stands; the failure is logged."""
     server.expect_log("RWSGI0204: .*ValueError")
@@ -309,6 +320,7 @@ def test_failing_close(server):
 @pytest.mark.rwsgi
 @pytest.mark.parametrize("how", ["", "?list=1"])
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.checklist(136)
 def test_underrun(server, how, tls):
     server.expect_log("RWSGI0203")
     with server.connect(tls) as connection:
@@ -331,6 +343,7 @@ def test_underrun_over_http_2(server, how):
 
 
 @pytest.mark.parametrize("path", ["overrun?list=1&", "overrun?", "overrun-write?"])
+@pytest.mark.checklist(136)
 def test_overrun_is_cut(server, path):
     """What exceeds the declared length is dropped, and the connection goes on."""
     file = note_file(server, "overrun")
@@ -353,6 +366,7 @@ def test_iteration_stops_at_the_declared_length(server):
 @pytest.mark.parametrize("line", ["204%20No%20Content", "304%20Not%20Modified"])
 @pytest.mark.parametrize("how", ["", "&iterate=1"])
 @pytest.mark.parametrize("protocol", ["1.1", "2"])
+@pytest.mark.checklist(142)
 def test_body_of_a_status_without_body_is_dropped(server, line, how, protocol):
     target = f"/raw/body-of-bodiless?line={line}{how}"
     if protocol == "2":

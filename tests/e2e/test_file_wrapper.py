@@ -38,6 +38,7 @@ def note_file(server):
 @mounts
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("path", ["whole", "buffered"])
+@pytest.mark.checklist(143, 154, 155)
 def test_whole_file(server, mount, tls, path):
     note = note_file(server)
     with server.connect(tls) as connection:
@@ -54,6 +55,7 @@ def test_whole_file(server, mount, tls, path):
 
 
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.checklist(154, 155, 156)
 def test_http_2(server, tls):
     options = ["--http2"] if tls else ["--http2-prior-knowledge"]
     response = curl(server.url(f"/raw/whole?file={server.file}", tls=tls), *options)
@@ -65,6 +67,7 @@ def test_http_1_0(server):
     assert response.body == CONTENT
 
 
+@pytest.mark.checklist(154)
 def test_head(server):
     note = note_file(server)
     with server.connect() as connection:
@@ -76,6 +79,7 @@ def test_head(server):
 
 
 @pytest.mark.parametrize("length", [0, 1, 8191, 500_000, len(CONTENT)])
+@pytest.mark.checklist(154)
 def test_declared_length(server, length):
     with server.connect() as connection:
         connection.request(f"/raw/with-length?file={server.file}&length={length}")
@@ -84,6 +88,26 @@ def test_declared_length(server, length):
         assert response.header("Content-Length") == str(length)
         connection.request("/raw/from-pipe")
         assert connection.read_response().body == b"through a pipe"
+
+
+@pytest.mark.checklist(143, 153)
+def test_a_client_that_goes_away(server):
+    """The file is closed, and the log has the application's status."""
+    note = note_file(server)
+    big = server.root / "data" / "big-for-nobody"
+    with open(big, "wb") as file:
+        file.truncate(1 << 30)
+    big.chmod(0o644)
+    connection = server.connect()
+    connection.request(f"/raw/whole?file={big}&note={note}")
+    assert connection.read_head().status == 200
+    connection.read_exactly(100_000)
+    connection.reset()
+    server.wait_until(note.exists, "the file was not closed")
+    assert note.read_text().split() == ["closed"]
+    server.wait_until(lambda: any("/raw/whole" in line for line in server.access()[-3:]))
+    assert server.access()[-1].startswith("200 ")
+    big.unlink()
 
 
 @pytest.mark.rwsgi
@@ -98,6 +122,7 @@ def test_declared_length_beyond_the_file(server):
     "offset",
     [0, 10, 999_999, len(CONTENT), pytest.param(len(CONTENT) + 5, marks=pytest.mark.rwsgi)],
 )
+@pytest.mark.checklist(154, 155)
 def test_from_the_position_of_the_file(server, offset):
     response = server.request(f"/raw/from-offset?file={server.file}&offset={offset}")
     assert response.status == 206
@@ -108,6 +133,7 @@ def test_from_the_position_of_the_file(server, offset):
 
 
 @mounts
+@pytest.mark.checklist(154)
 def test_file_in_memory(server, mount):
     note = note_file(server)
     response = server.get(f"/{mount}/in-memory?tens=1234&note={note}")
@@ -117,10 +143,12 @@ def test_file_in_memory(server, mount):
 
 
 @mounts
+@pytest.mark.checklist(154)
 def test_pipe(server, mount):
     assert server.get(f"/{mount}/from-pipe").body == b"through a pipe"
 
 
+@pytest.mark.checklist(154)
 def test_empty_file(server):
     with server.connect() as connection:
         for _ in range(2):
@@ -128,6 +156,7 @@ def test_empty_file(server):
             assert connection.read_response().body == b""
 
 
+@pytest.mark.checklist(154)
 def test_after_write(server):
     response = server.get(f"/raw/after-write?file={server.file}")
     assert response.body == b"before:" + CONTENT
@@ -147,6 +176,7 @@ def test_as_an_iterable(server):
     assert server.get(f"/raw/wrapped-again?file={server.file}").body == CONTENT.upper()
 
 
+@pytest.mark.checklist(154)
 def test_subclass(server):
     assert server.get(f"/raw/subclassed?file={server.file}").body == CONTENT
 
@@ -160,6 +190,7 @@ def test_the_file_keeps_its_position(server):
     assert server.get("/raw/kept-position").body == b"100"
 
 
+@pytest.mark.checklist(154)
 def test_class(server):
     assert server.json("/raw/attributes") == {
         "same": True,
@@ -174,6 +205,7 @@ def test_class(server):
     }
 
 
+@pytest.mark.checklist(154)
 def test_beyond_two_gibibytes(server):
     """A sparse file: its end arrives, and memory stays where it was."""
     big = server.root / "data" / "big"

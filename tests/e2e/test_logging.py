@@ -60,6 +60,7 @@ def expect_lines(server, *texts):
 
 
 @pytest.mark.parametrize("mount", ["", "/sub"])
+@pytest.mark.checklist(230)
 def test_print_and_streams(server, host, mount):
     headers, log, vhost = host
     before = len(lines_of(server, log, "printed by print"))
@@ -102,6 +103,7 @@ def test_each_request_has_its_own_id(server):
         (["x" * 5000 + "\n"], ["x{5000}"]),
     ],
 )
+@pytest.mark.checklist(231)
 def test_lines_of_wsgi_errors(server, written, logged):
     expect_lines(server, *logged)
     server.get(pieces(*written))
@@ -113,6 +115,7 @@ def test_empty_lines_do_no_harm(server):
     server.get(pieces("before\n\nafter\n"))
 
 
+@pytest.mark.checklist(231)
 def test_non_ascii_text_is_utf_8(server):
     """httpd escapes what is no ASCII; undone, the bytes are UTF-8."""
     (expected,) = expect_lines(server, "euro .*")
@@ -123,6 +126,7 @@ def test_non_ascii_text_is_utf_8(server):
     assert "\u20ac" in message or raw == "euro \u20ac".encode()
 
 
+@pytest.mark.checklist(231)
 def test_nul_does_not_cut_the_line(server):
     (expected,) = expect_lines(server, "nul .*after")
     server.get(pieces("nul \0 after\n"))
@@ -130,6 +134,7 @@ def test_nul_does_not_cut_the_line(server):
     assert "\0" not in expected.lines[0].raw
 
 
+@pytest.mark.checklist(231)
 def test_very_long_line(server):
     """httpd cuts lines at 8 KiB; longer ones are divided, so that nothing gets lost."""
     # The last line of all is shorter.
@@ -147,11 +152,13 @@ def test_terminal_escapes_are_harmless(server):
     assert "\x1b" not in expected.lines[0].raw
 
 
+@pytest.mark.checklist(229)
 def test_writelines(server):
     expect_lines(server, "first of two", "second of two")
     server.get("/lines")
 
 
+@pytest.mark.checklist(231)
 def test_halves_of_lines_on_two_streams(server):
     """The streams of a request are one, as on a terminal; nothing gets lost."""
     expected = server.expect_log("(half|rest) of (errors|stdout)", count=2)
@@ -162,11 +169,13 @@ def test_halves_of_lines_on_two_streams(server):
         assert part in text
 
 
+@pytest.mark.checklist(229)
 def test_binary_buffer(server):
     expect_lines(server, "as bytes", "as bytearray", "as memoryview")
     server.get("/binary")
 
 
+@pytest.mark.checklist(229)
 def test_facts(server):
     facts = server.json("/facts")
     assert facts["name"] == "<wsgi.errors>"
@@ -196,6 +205,7 @@ def test_warnings(server):
 
 
 @pytest.mark.parametrize("mount", ["", "/sub"])
+@pytest.mark.checklist(232)
 def test_traceback(server, host, mount):
     headers, log, vhost = host
     header = server.expect_log(r"^RWSGI0200: ")
@@ -232,10 +242,15 @@ def test_unraisable_exception(server):
     server.get("/unraisable")
 
 
-def test_thread_of_a_request(server):
-    """What a foreign thread prints comes to the log; whose request it belongs to, no one knows."""
-    expect_lines(server, "from a thread")
-    server.get("/thread")
+@pytest.mark.checklist(230)
+def test_thread_of_a_request(server, host):
+    """What a foreign thread prints comes to the server's log, not to that of a virtual host."""
+    (expected,) = expect_lines(server, "from a thread")
+    server.get("/thread", headers=host[0])
+    server.settle_log()
+    (line,) = expected.lines
+    assert line.log_id in ("", "-") and line.vhost in ("", "localhost")
+    assert lines_of(server, "second.log", "from a thread") == []
 
 
 # Levels

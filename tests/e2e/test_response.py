@@ -16,8 +16,16 @@ MODES = BOTH
 def server(new_httpd):
     modules = ["deflate", "mime", "alias"]
     with new_httpd(modules=modules, tls=True, http2=True) as httpd:
-        applications(httpd, raw="response.wsgi", checked="response.wsgi:validated")
+        applications(
+            httpd,
+            raw="response.wsgi",
+            checked="response.wsgi:validated",
+            unranged="response.wsgi",
+        )
         httpd.add("""
+            <Location /unranged>
+                MaxRanges none
+            </Location>
             AddOutputFilterByType DEFLATE text/x-compress
             ErrorDocument 404 "the server's 404"
         """)
@@ -49,7 +57,7 @@ def validator_is_content(server):
 
 @mounts
 @pytest.mark.parametrize("name", BODIES)
-@pytest.mark.checklist(110)
+@pytest.mark.checklist(110, 131)
 def test_bodies(server, mount, name):
     if (mount, name) == ("checked", "late-generator"):
         pytest.skip("the validator demands start_response before iteration")
@@ -61,6 +69,7 @@ def test_bodies(server, mount, name):
 
 
 @pytest.mark.parametrize("name", BODIES)
+@pytest.mark.checklist(138)
 def test_bodies_http_1_0(server, name):
     with server.connect() as connection:
         connection.request(f"/raw/{name}", version="HTTP/1.0")
@@ -84,6 +93,7 @@ def test_http_1_0_keep_alive(server):
 @pytest.mark.parametrize("options", [["--http2-prior-knowledge"], ["--http2"]])
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("name", BODIES)
+@pytest.mark.checklist(156)
 def test_bodies_http_2(server, options, tls, name):
     if tls:
         options = ["--http2"]
@@ -103,6 +113,7 @@ def test_length_of_a_list_is_known(server, name):
 
 
 @pytest.mark.parametrize("name", ["generator", "iterator", "writing", "only-writing"])
+@pytest.mark.checklist(138)
 def test_unknown_length_is_chunked(server, name):
     response = server.get(f"/raw/{name}")
     assert response.header("Transfer-Encoding") == "chunked"
@@ -111,6 +122,7 @@ def test_unknown_length_is_chunked(server, name):
 
 @pytest.mark.parametrize("piece", [1000, 8000, 100_000, 3_000_000])
 @pytest.mark.parametrize("how", ["list=1&length=1", "list=1", "length=1", ""])
+@pytest.mark.checklist(131, 136)
 def test_large_bodies(server, piece, how):
     size = 2_500_001
     expected = b"".join(
@@ -125,6 +137,7 @@ def test_large_bodies(server, piece, how):
 # Status and header fields
 
 
+@pytest.mark.checklist(139)
 def test_header_fields(server):
     response = server.get("/checked/headers")
     assert response.header("Content-Type") == "text/html; charset=UTF-8"
@@ -143,11 +156,33 @@ def test_header_fields(server):
     assert len(response.all("Date")) == 1 and len(response.all("Server")) == 1
 
 
+@pytest.mark.checklist(141)
 def test_many_and_long_header_fields(server):
     response = server.get("/raw/many-headers")
     assert response.header("X-Long") == "x" * 30000
     for i in range(100):
         assert response.header(f"X-Header-{i}") == f"value {i}"
+
+
+@pytest.mark.checklist(141)
+@pytest.mark.parametrize("size", [31_000, 33_000, 500_000])
+def test_a_header_field_longer_than_mod_wsgi_allows(server, size):
+    """Heads have lengths in daemon mode: header-buffer-size has nothing to enlarge."""
+    assert server.get(f"/raw/long-header?size={size}").header("X-Long") == "x" * size
+
+
+@pytest.mark.rwsgi
+@pytest.mark.checklist(141)
+def test_a_head_beyond_the_limit(server):
+    """Process groups have one, so that no application fills the memory of httpd."""
+    size = 1 << 20
+    if server.daemon:
+        server.expect_log("RWSGI0458: ")
+        response = server.request(f"/raw/long-header?size={size}")
+        assert (response.status, response.header("X-Long")) == (500, None)
+        assert server.get("/raw/hello").body == b"Hello, world\n"
+    else:
+        assert server.get(f"/raw/long-header?size={size}").header("X-Long") == "x" * size
 
 
 @pytest.mark.parametrize(
@@ -165,7 +200,7 @@ def test_many_and_long_header_fields(server):
         ("200%20gr%C3%BC%C3%9Fe", 200, "gr\xfc\xdfe"),
     ],
 )
-@pytest.mark.checklist(122)
+@pytest.mark.checklist(122, 150)
 def test_status_lines(server, line, status, reason):
     response = server.request(f"/raw/status?line={line}")
     assert response.status == status
@@ -178,6 +213,7 @@ def test_own_error_pages_are_kept(server):
     assert (response.status, response.body) == (404, b"my own 404")
 
 
+@pytest.mark.checklist(140)
 def test_authentication_challenge(server):
     response = server.request("/checked/unauthorized")
     assert response.status == 401
@@ -192,12 +228,55 @@ def test_redirect(server):
     assert response.header("Content-Length") == "0"
 
 
+@pytest.mark.modes("embedded")
 def test_location_with_200_is_no_internal_redirect(server):
+    """Unless WSGILocalRedirect says so; test_local_redirect.py has the rest."""
     response = server.get("/raw/location-200")
     assert response.body == b"mine"
     assert response.header("Location") == "/raw/hello"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-None-Match": '"tag"'},
+        {"If-Modified-Since": "Thu, 01 Jan 2032 00:00:00 GMT"},
+        {"If-Match": '"other"'},
+        {"If-Unmodified-Since": "Thu, 01 Jan 1998 00:00:00 GMT"},
+    ],
+)
+def test_conditions_are_the_business_of_the_application(server, headers):
+    assert server.get("/raw/headers", headers=headers).body == b"headers"
+
+
+@pytest.mark.rwsgi
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("name", "part"), [("hello", b"lo, wo"), ("listing", b",two,t")])
+def test_parts_of_what_is_there_as_a_whole(server, method, name, part):
+    """httpd's own filter, as for files; ``MaxRanges none`` switches it off, as for files."""
+    headers = {"Range": "bytes=3-8"}
+    with server.connect() as connection:
+        connection.request(f"/raw/{name}", method, headers)
+        response = connection.read_response()
+        assert response.status == 206
+        assert response.header("Content-Range") == f"bytes 3-8/{len(BODIES[name])}"
+        assert response.body == (part if method == "GET" else b"")
+        connection.request(f"/raw/{name}", method, {**headers, "If-Range": '"other"'})
+        assert connection.read_response().status == 200
+        connection.request(f"/unranged/{name}", method, headers)
+        assert connection.read_response().status == 200
+        connection.request(f"/raw/{name}", method, {"Range": "bytes=100-"})
+        assert connection.read_response().status == 416
+        connection.request("/raw/hello")
+        assert connection.read_response().body == BODIES["hello"]
+
+
+def test_no_parts_of_a_stream(server):
+    response = server.get("/raw/generator", headers={"Range": "bytes=1-2"})
+    assert response.body == BODIES["generator"]
+
+
+@pytest.mark.rwsgi("daemon")
 def test_status_header_is_no_status(server):
     assert server.get("/raw/status-header").body == b"mine"
 
@@ -209,6 +288,7 @@ def test_replaced_head(server):
     assert response.header("X-New") == "1" and response.header("X-Old") is None
 
 
+@pytest.mark.checklist(151)
 def test_output_filter(server):
     response = server.get("/raw/compressible", headers={"Accept-Encoding": "gzip"})
     assert response.header("Content-Encoding") == "gzip"
@@ -223,6 +303,7 @@ def test_output_filter(server):
 
 @mounts
 @pytest.mark.parametrize("name", ["hello", "listing", "generator", "empty-list", "writing"])
+@pytest.mark.checklist(142)
 def test_head(server, mount, name):
     with server.connect() as connection:
         for _ in range(2):
@@ -235,6 +316,7 @@ def test_head(server, mount, name):
     validator_is_content(server)
 
 
+@pytest.mark.checklist(142)
 def test_head_keeps_the_length(server):
     with server.connect() as connection:
         for mount in ("raw", "checked"):
@@ -246,6 +328,7 @@ def test_head_keeps_the_length(server):
 
 @mounts
 @pytest.mark.parametrize("line", ["204%20No%20Content", "304%20Not%20Modified"])
+@pytest.mark.checklist(142)
 def test_statuses_without_body(server, mount, line):
     with server.connect() as connection:
         for _ in range(2):
@@ -277,6 +360,7 @@ def closed(server, name, method="GET", target="closing", mount="raw"):
 
 @mounts
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.checklist(143)
 def test_close_is_called_once(server, mount, method):
     assert closed(server, "close", method, mount=mount) == 1
     assert closed(server, "close", method, "closing-without-body", mount) == 1

@@ -35,6 +35,7 @@ def gate(server):
 @pytest.mark.parametrize("mount", ["raw", "checked"])
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("how", ["", "&write=1"])
+@pytest.mark.checklist(134)
 def test_each_item_arrives_before_the_next_is_made(server, gate, mount, tls, how):
     with server.connect(tls) as connection:
         connection.request(f"/{mount}/streaming?count=4&gate={gate.path}{how}")
@@ -46,6 +47,7 @@ def test_each_item_arrives_before_the_next_is_made(server, gate, mount, tls, how
         assert connection.read_chunk() == b""
 
 
+@pytest.mark.checklist(134)
 def test_with_a_declared_length(server, gate):
     with server.connect() as connection:
         connection.request(f"/raw/streaming?count=4&length=1&gate={gate.path}")
@@ -68,6 +70,7 @@ def test_http_1_0(server, gate):
 
 
 @pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.checklist(134, 156)
 def test_http_2(server, gate, tls):
     if server.request_param == "prefork":
         pytest.skip("mod_http2 does not run under prefork")
@@ -83,6 +86,7 @@ def test_http_2(server, gate, tls):
         assert client.wait(20) == 0
 
 
+@pytest.mark.checklist(135)
 def test_an_empty_item_sends_nothing(server, gate):
     """The head waits for the first byte of the body (PEP 3333)."""
     file = server.root / "data" / "empty-item"
@@ -106,6 +110,7 @@ def wait_for_line(file, seconds=15):
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.checklist(143, 153)
 def test_client_that_goes_away_ends_the_iteration(server, how):
     file = server.root / "data" / f"endless-{how}"
     file.unlink(missing_ok=True)
@@ -131,6 +136,7 @@ def wait_for_access(server, path, status):
         time.sleep(0.01)
 
 
+@pytest.mark.checklist(153)
 def test_write_to_a_client_that_went_away(server):
     file = server.root / "data" / "endless-writing"
     file.unlink(missing_ok=True)
@@ -142,6 +148,7 @@ def test_write_to_a_client_that_went_away(server):
     assert wait_for_line(file) == "OSError\n"
 
 
+@pytest.mark.checklist(153)
 def test_client_that_goes_away_over_http_2(server):
     if server.request_param == "prefork":
         pytest.skip("mod_http2 does not run under prefork")

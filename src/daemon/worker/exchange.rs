@@ -43,6 +43,8 @@ pub struct WireExchange<'a> {
     log_level: u8,
     /// Nothing can be sent.
     gone: Cell<bool>,
+    /// The head is too large for the wire: the answer is an error page.
+    refused: Cell<bool>,
     /// Part of a body may still come: the connection ends with the reply.
     broken: Cell<bool>,
 }
@@ -72,6 +74,7 @@ impl<'a> WireExchange<'a> {
             log_level: request.log_level,
             activity: worker.watches_activity && !request.ignore_activity,
             gone: Cell::new(false),
+            refused: Cell::new(false),
             broken: Cell::new(false),
         }
     }
@@ -79,6 +82,9 @@ impl<'a> WireExchange<'a> {
     /// The request is over without an end of its reply: gives the connection back, which the caller
     /// may use for another reply or drop, or `None` if the reply has been sent to its end.
     pub fn close(self) -> Option<Held<'static>> {
+        if self.refused.get() {
+            self.answer_status(500);
+        }
         self.desk.close();
         if self.gone.get() {
             return None;
@@ -228,13 +234,14 @@ impl Exchange for WireExchange<'_> {
 
     fn start(&self, head: &ResponseHead<'_>) {
         if self.scratch.outgoing.borrow_mut().start(head).is_err() {
-            // The client would not take it: the same visible end as when the connection breaks.
+            // For the application it is as if the client had gone.
             let line = format!(
                 "{}the response headers are larger than 1 MiB; send fewer or smaller ones",
                 messages::WORKER_HEAD_TOO_LARGE
             );
             self.desk.log(self.worker, Level::Error, line.as_bytes());
             self.gone.set(true);
+            self.refused.set(true);
         }
     }
 

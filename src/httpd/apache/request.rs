@@ -284,13 +284,6 @@ impl<'r> Request<'r> {
         self.raw().request_time
     }
 
-    /// The id that the error log uses, where one has been made.
-    #[inline(always)]
-    pub fn log_id(self) -> Option<&'r [u8]> {
-        // SAFETY: a string in the request's pool.
-        unsafe { text::optional(self.raw().log_id) }
-    }
-
     /// The header fields received.
     #[inline(always)]
     pub fn headers_in(self) -> Table<'r> {
@@ -464,16 +457,6 @@ impl<'r> Request<'r> {
         unsafe { (*self.as_ptr()).expecting_100 = 0 }
     }
 
-    /// Reads the rest of the body and throws it away, unless the connection ends with this
-    /// response. `Err` is what the handler must return.
-    pub fn discard_body(self) -> Result<(), c_int> {
-        // SAFETY: a live request of this thread.
-        match unsafe { sys::ap_discard_request_body(self.as_ptr()) } {
-            sys::OK => Ok(()),
-            status => Err(status),
-        }
-    }
-
     /// Has `location`, a path with or without a query, answer in this request's place as to a GET
     /// without a body (RFC 3875 section 6.2.2). Gives what the handler must return. Access checks
     /// apply; `LimitInternalRecursion` ends loops.
@@ -490,6 +473,8 @@ impl<'r> Request<'r> {
             let raw = self.as_ptr();
             (*raw).method = c"GET".as_ptr();
             (*raw).method_number = sys::M_GET;
+            // The page of an ErrorDocument has had the error's.
+            (*raw).status = sys::HTTP_OK;
             sys::ap_internal_redirect(location, raw);
         }
         sys::OK

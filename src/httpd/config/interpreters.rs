@@ -156,7 +156,7 @@ impl Interpreters {
 }
 
 /// What may stand in a block.
-const PERMITTED: [&str; 7] = [
+pub const PERMITTED: [&str; 7] = [
     "WSGIPerInterpreterGIL",
     "WSGIFreeThreading",
     "WSGISwitchInterval",

@@ -6,6 +6,7 @@ use crate::exchange::subnet::Subnet;
 use crate::exchange::trusted_proxies::{Header, Rules};
 use crate::httpd::apache::Array;
 use crate::httpd::apache::command::Words;
+use crate::messages::POINTLESS_DIRECTIVE;
 
 /// `WSGITrustedProxyHeaders`: repeated within one section, it adds to the list.
 pub fn trusted_proxy_headers(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(), String> {
@@ -13,9 +14,19 @@ pub fn trusted_proxy_headers(target: &mut Target<'_>, mut words: Words<'_>) -> R
     let headers = &mut target.settings()?.trusted_headers;
     let mut list = *headers.get_or_insert_with(|| Array::new(pool));
     while let Some(word) = words.next_word() {
-        // A name that means nothing has no effect, as in mod_wsgi.
-        if let Some(header) = Header::configured(word.bytes()) {
-            list.push(header);
+        match Header::named(word.bytes()) {
+            Some(header) => list.push(header),
+            // `.htaccess` is read for every request.
+            None if target.command.is_in_htaccess() => {}
+            None => target.warn(
+                "WSGITrustedProxyHeaders",
+                POINTLESS_DIRECTIVE,
+                &format!(
+                    "WSGITrustedProxyHeaders: '{}' is no header by which proxies describe a \
+                     request; it has no effect, and is not taken out of requests either",
+                    word.text()
+                ),
+            )?,
         }
     }
     Ok(())

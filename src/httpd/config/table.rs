@@ -2,7 +2,7 @@
 
 use super::directives::{Arguments, Context, Directive, Target, take};
 use super::remarks::{Kind, Remark};
-use super::{handler_script, interpreters, mapping, proxies, removed, scripts, values};
+use super::{handler_script, interpreters, mapping, proxies, removed, scripts, telemetry, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -228,6 +228,18 @@ directives! {
     c"WSGIRequestPermits" Global
         c"how many new requests may wait for Python's global lock at once, 0 for any number"
         => global!(request_permits, |value| values::number(value, 1_000_000));
+    c"WSGIServerMetrics" Global
+        c"On or Off: whether applications in httpd's own processes may see its scoreboard"
+        => Arguments::One(telemetry::server_metrics);
+    c"WSGITelemetryService" Global
+        c"unix:/PATH [interval=SECONDS]: the socket that telemetry is sent to"
+        => Arguments::Raw(telemetry::service);
+    c"WSGITelemetryOptions" Global
+        c"[+|-]FLAG ..., None or All; the flag is CaptureUserAgent"
+        => Arguments::Raw(telemetry::options);
+    c"WSGISlowRequests" Global
+        c"seconds from which on telemetry tells of a single request"
+        => Arguments::One(telemetry::slow_requests);
 }
 
 fn python_warnings(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
@@ -304,6 +316,7 @@ pub static COMMANDS: CommandTable = CommandTable({
 
 #[cfg(test)]
 mod tests {
+    use super::super::interpreters::PERMITTED;
     use super::*;
 
     #[test]
@@ -320,6 +333,9 @@ mod tests {
                 assert!(section.contains(part), "{name} has no {part}");
             }
             let context = match directive.context {
+                Context::Global if PERMITTED.contains(&name) => {
+                    "Context: main server, `<WSGIInterpreterOptions>`\n"
+                }
                 Context::Global => "Context: main server\n",
                 Context::Server => "Context: main server, virtual host\n",
                 Context::Directory => "Context: main server, virtual host, directory\n",

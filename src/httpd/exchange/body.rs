@@ -107,16 +107,31 @@ impl<'r> HttpdExchange<'r> {
     }
 
     /// Takes what is left of the body from the connection, so that nothing of it can pass for the
-    /// next request; a body that nobody has asked the client for ends the connection instead.
+    /// next request or for the body of a redirected one. Blocks. A body that nobody has asked the
+    /// client for ends the connection instead, which a stream of HTTP/2 cannot.
+    ///
     /// `Err` is what the handler must return.
     pub fn discard_body(&self) -> Result<(), i32> {
-        if !self.request.may_have_body() || self.body_has_ended() {
+        let failed = matches!(self.body.phase.get(), Phase::Failed(_));
+        if failed || !self.request.may_have_body() || self.body_has_ended() {
             return Ok(());
         }
-        if self.request.expects_continue() {
-            self.request.connection().close_after_response();
+        let connection = self.request.connection();
+        if self.request.expects_continue() && connection.socket().is_some() {
+            connection.close_after_response();
+            return Ok(());
         }
-        self.request.discard_body()
+        // Not httpd's `ap_discard_request_body`: that does nothing for a stream of HTTP/2.
+        let mut buffer = [0; LEAST];
+        loop {
+            match self.read_body(&mut buffer, true) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(_) if self.filter_error.get() => return Err(sys::AP_FILTER_ERROR),
+                Err(BodyError::Failed { status }) => return Err(status.into()),
+                Err(BodyError::WouldBlock) => return Err(sys::HTTP_BAD_REQUEST),
+            }
+        }
     }
 
     fn input(&self) -> Brigade<'r> {

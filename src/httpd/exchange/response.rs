@@ -152,6 +152,7 @@ impl StoredHead {
     /// What takes the place of a response with this head.
     #[inline]
     pub(super) fn replacement(&self, rules: ResponseRules) -> Option<Replacement> {
+        // What is no status of HTTP has no error page.
         if matches!(self.status, 400..=599) {
             return rules
                 .error_override
@@ -191,6 +192,7 @@ impl<'r> HttpdExchange<'r> {
 
     /// Gives the head to httpd, once, when the first byte is about to go out: until then the
     /// request looks untouched, so that an error page can still take the response's place.
+    #[inline]
     fn apply_head(&self) {
         if self.sent.replace(true) {
             return;
@@ -236,6 +238,11 @@ impl<'r> HttpdExchange<'r> {
             Send::Flush => brigade.append_flush(),
             Send::End => {
                 self.ended.set(true);
+                if self.request.may_have_body() && !self.body_has_ended() {
+                    // httpd reads the rest of the body before it sends what it holds back, and the
+                    // client may be waiting for the answer before it sends any.
+                    brigade.append_flush();
+                }
                 brigade.append_eos();
             }
             Send::Keep if brigade.is_empty() => return self.reachable(),

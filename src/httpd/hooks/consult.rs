@@ -96,12 +96,12 @@ impl Inquiry<'_, '_> {
                 script: Text::from(path),
                 mtime_us: script_file::modification_time(path).unwrap_or(0),
                 resource: Text::EMPTY,
+                handler_script: false,
                 reloading: self.config.get(|s| s.script_reloading).unwrap_or(true),
                 keep_on_failure: self
                     .config
                     .get(|s| s.keep_on_failure)
                     .unwrap_or(self.keep_on_failure),
-                handler_script: false,
             },
             questions: Slice::new(questions),
             headers: Slice::new(headers),

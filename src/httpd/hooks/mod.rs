@@ -13,7 +13,7 @@ pub use identity::module_index;
 
 use core::ffi::{CStr, c_char, c_int};
 
-use crate::httpd::daemon::generation;
+use crate::httpd::daemon::{generation, scoreboard};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 
@@ -57,6 +57,7 @@ static AFTER_ACCESS: Names<2> = {
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
         generation::try_again();
+        scoreboard::refresh();
         sys::DECLINED
     })
 }
@@ -88,8 +89,9 @@ fn register_hooks(pool: *mut apr_pool_t) {
 ///
 /// These scripts see the URL, so they must be asked for every one: also for a subrequest or an
 /// internal redirect within the same section, where httpd would otherwise rely on what it decided
-/// for the first URL. A hook that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`,
-/// says so, for the whole server. Hence none is registered where there are no such scripts.
+/// for the first URL. (It still does within one directory, if only directory sections matter.) A hook
+/// that is registered in this way, without `AP_AUTH_INTERNAL_PER_CONF`, says so, for the whole server.
+/// Hence none is registered where there are no such scripts.
 pub fn check_every_url() {
     // SAFETY: a function of the type that httpd asks for; the names live for ever. httpd reads its
     // configuration in one thread, which is the only one that uses the name of the module whose hooks

@@ -101,3 +101,27 @@ fn text_is_latin_1() {
         "('/Ã¼', 'Ã¼')"
     );
 }
+
+#[test]
+fn a_mount_point_stands_before_the_script_name() {
+    let app = unvalidated(
+        "start_response('200 OK', TEXT)\n\
+         keys = ('SCRIPT_NAME', 'mod_wsgi.mount_point', 'mod_wsgi.script_name', 'PATH_INFO')\n\
+         return [repr([environ.get(key) for key in keys]).encode()]",
+    );
+    // The first request makes the template; what it was told is no other request's.
+    for (mount_point, seen) in [
+        (Some("/outer"), "['/outer', '/outer', '/inner', '/p']"),
+        (None, "['/inner', None, '/inner', '/p']"),
+        (Some(""), "['', '', '/inner', '/p']"),
+        (None, "['/inner', None, '/inner', '/p']"),
+    ] {
+        let answer = app.call(Call {
+            mount_point,
+            script_name: "/inner",
+            path_info: "/p",
+            ..Call::default()
+        });
+        assert_eq!(answer.text(), seen);
+    }
+}

@@ -2,6 +2,7 @@
 //! wrapped in `wsgiref.validate` where it is meant to conform.
 
 mod environ;
+mod events;
 mod handlers;
 mod input;
 mod memory_exchange;
@@ -55,7 +56,12 @@ pub(crate) fn start_python() {
             python_eggs: None,
             working_directory: None,
             run_once: false,
-            interpreters: runtime::Interpreters::default(),
+            interpreters: runtime::Interpreters {
+                // `make test-free-threaded` runs everything with and without.
+                free_threading: std::env::var_os("RWSGI_TEST_FREE_THREADING").is_some(),
+                ..runtime::Interpreters::default()
+            },
+            metrics: runtime::MetricsOptions::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
@@ -69,6 +75,7 @@ pub(crate) fn start_python() {
             logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
+            scoreboard: Box::new(|| None),
         };
         runtime::start(options, services).expect("Python starts");
     });
@@ -151,7 +158,7 @@ impl App {
             daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
-            request_id: Opt::NONE,
+            request_id: Opt::new(call.request_id.map(str::as_bytes)),
             connection_id: Opt::NONE,
             headers: Slice::new(&headers),
             variables: Slice::new(&variables),
@@ -189,6 +196,7 @@ struct Call<'a> {
     server_name: &'a str,
     script_name: &'a str,
     mount_point: Option<&'a str>,
+    request_id: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -210,6 +218,7 @@ impl Default for Call<'_> {
             server_name: "localhost",
             script_name: "",
             mount_point: None,
+            request_id: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",

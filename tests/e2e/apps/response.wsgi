@@ -149,6 +149,11 @@ def many_headers(environ, start_response):
     return [b"many"]
 
 
+def long_header(environ, start_response):
+    start_response("200 OK", [*TEXT, ("X-Long", "x" * int(support.query(environ)["size"]))])
+    return [b"long"]
+
+
 def status(environ, start_response):
     """The status line that the query asks for."""
     start_response(support.query(environ)["line"], [*TEXT, ("Content-Length", "6")])

@@ -1,0 +1,1 @@
+# only to be imported

@@ -1,0 +1,1 @@
+sitename = "The wiki"
