@@ -69,9 +69,11 @@ pub fn serve_in(
     } else {
         target
     };
+    let mut headers = Headers::empty();
+    headers.scan(head);
     let mut incoming = Incoming {
         head,
-        headers: Headers::scan(head),
+        headers: &headers,
         started_us: 0,
     };
     let observed = Observed::new(head);

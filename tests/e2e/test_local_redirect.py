@@ -17,10 +17,12 @@ pytestmark = [pytest.mark.rwsgi, pytest.mark.checklist(149)]
 
 @pytest.fixture(scope="module")
 def server(new_httpd):
-    with new_httpd(modules=["alias", "dir"], tls=True, http2=True) as httpd:
+    with new_httpd(modules=["alias", "dir", "include"], tls=True, http2=True) as httpd:
         (httpd.root / "private").mkdir()
         (httpd.root / "private").chmod(0o755)
         (httpd.root / "private" / "report.txt").write_text("the report\n" * 1000)
+        page = "before <!--#include virtual='/on/x?to=%2Fprivate%2Freport.txt&body=list'--> after"
+        (httpd.root / "htdocs" / "page.html").write_text(page)
         applications(
             httpd,
             default="redirect.wsgi",
@@ -44,6 +46,14 @@ def server(new_httpd):
             <Location /off>
                 WSGILocalRedirect Off
             </Location>
+            <Location /no-such-thing>
+                ErrorDocument 404 "/on/error?to=%2Fprivate%2Freport.txt"
+            </Location>
+            <Directory "{httpd.root}/htdocs">
+                Require all granted
+                Options +Includes
+                SetOutputFilter INCLUDES
+            </Directory>
             <Location /override>
                 WSGIErrorOverride On
             </Location>
@@ -121,6 +131,17 @@ def test_a_file_answers(server):
     assert (part.status, part.body) == (206, b"report")
     same = server.request(target, headers={"If-None-Match": etag})
     assert (same.status, same.body) == (304, b"")
+
+
+def test_an_error_page_answers(server):
+    """The application says 200, and has the last word."""
+    response = server.get("/no-such-thing/x")
+    assert response.body == b"the report\n" * 1000
+
+
+def test_within_a_page(server):
+    response = server.get("/page.html")
+    assert response.body == b"before " + b"the report\n" * 1000 + b" after"
 
 
 def test_a_file_of_the_application_is_closed(server):

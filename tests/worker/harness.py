@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
@@ -48,6 +49,10 @@ def wait_until(condition, timeout=10):
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         time.sleep(0.01)
+
+
+def is_about_loading(message):
+    return re.match("(re)?loading script ", message[2])
 
 
 class Worker:
@@ -132,11 +137,12 @@ class Worker:
         return True
 
     def expect(self, name, timeout=15):
-        """Waits for a message of that name, and forgets it."""
+        """Waits for a message of that name, and forgets it. The lines about scripts that are loaded
+        are passed over."""
         deadline = time.monotonic() + timeout
         while True:
             for index, message in enumerate(self.messages):
-                if message[0] == name:
+                if message[0] == name and not (name == "Log" and is_about_loading(message)):
                     del self.messages[index]
                     return message
             left = deadline - time.monotonic()
