@@ -379,7 +379,6 @@ def test_a_lock_that_is_held_for_ever_is_noticed(new_modern):
         assert httpd.json("/a/facts")["pid"] != old
 
 
-@pytest.mark.checklist(170)
 def test_an_older_python_says_so(new_httpd, mode):
     with new_httpd(threads=2) as httpd:
         version = gateways.paths.gateway_record()["version"]
@@ -458,7 +457,6 @@ def test_the_end_of_an_interpreter_with_its_own_lock(new_modern):
 # Without a build for it
 
 
-@pytest.mark.checklist(179)
 def test_free_threading_without_a_build_for_it(new_httpd, mode):
     version = gateways.paths.gateway_record()["version"]
     with new_httpd(threads=2) as httpd:
