@@ -15,6 +15,7 @@
 #include "ap_mpm.h"
 #include "ap_regex.h"
 #include "mpm_common.h"
+#include "scoreboard.h"
 #include "unixd.h"
 #include "util_filter.h"
 #include "util_script.h"

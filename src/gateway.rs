@@ -14,6 +14,8 @@ use crate::exchange::abi::{
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Wait};
+use crate::metrics::reporter;
+use crate::python::attach;
 use crate::python::events;
 use crate::python::runtime::{self, Services};
 use crate::python::slots::boundary;
@@ -74,14 +76,31 @@ unsafe extern "C" fn start(host: *const HostTable, options: *const RuntimeOption
                 logs: Box::new(logs),
                 is_ending: Box::new(is_ending),
                 replacement: None,
+                scoreboard: Box::new(move || scoreboard(&host)),
             };
             if runtime::start(options.into(), services).is_err() {
                 return -1;
             }
             load(options.imports.items(), log);
+            if let Some(runtime) = runtime::runtime() {
+                runtime.begin_metrics();
+            }
             0
         },
     )
+}
+
+/// httpd's scoreboard, encoded; `None` if it is not to be had.
+fn scoreboard(host: &HostTable) -> Option<Vec<u8>> {
+    unsafe extern "C" fn take(place: *mut c_void, bytes: Text<'_>) {
+        // SAFETY: the place of `scoreboard`, below, for the duration of the host's call.
+        let place = unsafe { &mut *place.cast::<Option<Vec<u8>>>() };
+        *place = Some(bytes.bytes().to_vec());
+    }
+    let mut place: Option<Vec<u8>> = None;
+    // SAFETY: the host's function may be called from any thread, and passes our context on.
+    unsafe { (host.scoreboard)((&raw mut place).cast(), take) };
+    place
 }
 
 /// Loads scripts before there are requests.
@@ -139,6 +158,11 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
     boundary(
         || (),
         || {
+            // With prefork this may be a signal handler within a request.
+            if !attach::thread_is_inside() {
+                reporter::stopping("", None);
+                reporter::stopped();
+            }
             let deadline = Duration::from_millis(deadline_ms.into());
             runtime::stop(deadline, || {
                 if let Some(runtime) = runtime::runtime() {

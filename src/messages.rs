@@ -263,6 +263,12 @@ codes! {
     /// A subscriber of an event raised, or a module of applications could not be set up.
     EVENT_CALLBACK_FAILED = 590;
 
+    // 0610-0629: metrics and telemetry.
+    /// Telemetry cannot be sent.
+    NO_TELEMETRY = 610;
+    /// The page with httpd's scoreboard could not be made.
+    NO_SCOREBOARD_PAGE = 611;
+
     // 0630-0649: a configuration written for mod_wsgi.
     /// A directive or option that mod_wsgi has removed.
     REMOVED_DIRECTIVE = 630;

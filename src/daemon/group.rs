@@ -325,6 +325,18 @@ config! {
     "max-rss" max_rss: u64 = 0;
     /// `mod_wsgi.server_metrics` may be asked.
     "server-metrics" server_metrics: bool = false;
+    /// Descriptor of the page with httpd's scoreboard: from httpd, with `server-metrics`.
+    "scoreboard-fd" scoreboard_fd: Option<u32> = None;
+    /// The socket that telemetry goes to, as the workers see it.
+    "telemetry-socket" telemetry_socket: Option<Vec<u8>> = None;
+    /// Seconds between two reports.
+    "telemetry-interval" telemetry_interval: f64 = 1.0;
+    /// Slow requests are reported with their `User-Agent`.
+    "telemetry-user-agent" telemetry_user_agent: bool = false;
+    /// Seconds from which on a request is reported by itself; 0: never.
+    "slow-requests" slow_requests: f64 = 0.0;
+    /// httpd's parent process, for telemetry; 0 without httpd.
+    "parent-pid" parent_pid: u32 = 0;
     /// Core dumps are wanted: the workers stay dumpable.
     "core-dumps" core_dumps: bool = false;
 

@@ -44,4 +44,7 @@ pub mod fds {
     pub const BOARD: i32 = 5;
     /// The listening socket of the worker's slot. Not in a template and not in a service script.
     pub const LISTENER: i32 = 6;
+    /// The page with httpd's scoreboard ([`page`](crate::metrics::page)), a memfd that can only be
+    /// read. Only in a group with `server-metrics=On`.
+    pub const SCOREBOARD: i32 = 7;
 }

@@ -239,6 +239,12 @@ pub struct HostTable {
     pub logs: unsafe extern "C" fn(level: u8) -> i32,
     /// Not 0 if the process is about to end: what a thread leaves behind then need not be tidied.
     pub is_ending: unsafe extern "C" fn() -> i32,
+    /// Passes httpd's scoreboard to `take`, encoded as [`crate::metrics::scoreboard`] says, if that
+    /// is allowed.
+    pub scoreboard: unsafe extern "C" fn(
+        context: *mut c_void,
+        take: unsafe extern "C" fn(*mut c_void, Text<'_>),
+    ),
 }
 
 /// One call of the gateway: everything borrowed for the duration of [`GatewayTable::handle`].
@@ -287,6 +293,22 @@ pub struct Import<'a> {
     pub application_group: Text<'a>,
     /// The file's absolute path.
     pub path: Text<'a>,
+}
+
+/// What is measured and reported.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct MetricsOptions<'a> {
+    /// The path of the socket that telemetry goes to, if any.
+    pub socket: Opt<'a>,
+    /// Seconds between two reports.
+    pub interval_s: f64,
+    /// Seconds from which on a request is reported by itself; 0: never.
+    pub slow_requests_s: f64,
+    /// Whether it is reported with its `User-Agent`.
+    pub with_user_agent: bool,
+    /// httpd's parent process.
+    pub parent_pid: u32,
 }
 
 /// How Python is to be started in this process.
@@ -340,6 +362,8 @@ pub struct RuntimeOptions<'a> {
     pub server_built: Text<'a>,
     /// `apache.mpm_name`.
     pub mpm_name: Text<'a>,
+    /// What is measured and reported.
+    pub metrics: MetricsOptions<'a>,
     /// What concerns interpreters.
     pub interpreters: InterpreterOptions<'a>,
 }

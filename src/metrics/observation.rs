@@ -18,11 +18,16 @@
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Instant;
 
-use super::thread;
+use super::datagram::ThreadSample;
+use super::figures::{Cpu, Figures, Times};
+use super::interval::Completed;
+use super::slow::{SlowRequest, Texts};
+use super::{recorder, thread};
 use crate::exchange::{BodyError, RequestHead};
+use crate::wsgi::server::clock_us;
 
 /// Who wants requests to be observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,23 +76,33 @@ pub struct Observation {
     gil_waits: AtomicU64,
     gil_wait_us: AtomicU64,
     status: AtomicU16,
-    pub(super) slot: Mutex<Slot>,
+    slot: Mutex<Slot>,
 }
 
 /// What the reader of metrics takes from a thread, and whose beginning and end are one step.
 #[derive(Default)]
-pub(super) struct Slot {
-    pub active: Option<Active>,
+struct Slot {
+    active: Option<Active>,
+    /// Of the requests that have ended since the last reading; `busy_us` counts also what runs.
+    interval: ThreadSample,
+    /// How long the thread has been serving, ever, up to the last reading or end.
+    busy_us: u64,
+    /// Requests that it has served.
+    requests: u64,
 }
 
 /// A request that runs.
-pub(super) struct Active {
+struct Active {
     /// Valid while this is in its slot: taken out under the slot's lock before the head goes.
     head: *const RequestHead<'static>,
     /// When it began here, microseconds since the epoch.
-    pub start_us: i64,
-    /// What its thread had used of the processor then.
+    start_us: i64,
+    /// The part of it since then has not been counted as busy.
+    busy_since_us: i64,
+    /// What its thread had used of the processor when it began.
     cpu: Cpu,
+    /// Requests of the process then, this one among them.
+    active_at_start: u32,
 }
 
 // SAFETY: the head is only read, under the slot's lock, and is plain borrowed bytes.
@@ -95,80 +110,37 @@ unsafe impl Send for Active {}
 
 impl Active {
     /// What was asked.
-    pub fn head(&self) -> &RequestHead<'_> {
-        // SAFETY: see the field; the result borrows the slot, whose lock is held.
+    fn head(&self) -> &RequestHead<'_> {
+        // SAFETY: see the field; the result borrows what is in the slot, whose lock is held.
         unsafe { &*self.head }
     }
 }
 
-/// Points in time, microseconds since the epoch; 0 where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// The request arrived at httpd.
-    pub request_start_us: i64,
-    /// It was handed to a worker; 0 in embedded mode.
-    pub queue_start_us: i64,
-    /// The worker began with it; 0 in embedded mode.
-    pub daemon_start_us: i64,
-    /// Its thread had the GIL; 0 until then.
-    pub application_start_us: i64,
-}
-
-/// What a request has done so far. Times are in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Reads of the request body from the server.
-    pub input_reads: u64,
-    /// Bytes of the request body that the application was given.
-    pub input_bytes: u64,
-    /// Time in these reads, without waiting for the GIL.
-    pub input_us: u64,
-    /// Blocks of the response.
-    pub output_writes: u64,
-    /// Their bytes.
-    pub output_bytes: u64,
-    /// Time in handing them on, without waiting for the GIL.
-    pub output_us: u64,
-    /// How often the thread took the GIL, in what of the server can see it.
-    pub gil_waits: u64,
-    /// How long it waited for it then.
-    pub gil_wait_us: u64,
-}
-
-/// What a thread has used of the processor, microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cpu {
-    /// In user mode.
-    pub user_us: u64,
-    /// In the kernel.
-    pub system_us: u64,
-}
-
-impl Cpu {
-    /// Of the calling thread, since it began.
-    fn of_this_thread() -> Cpu {
-        let mut usage = core::mem::MaybeUninit::<libc::rusage>::uninit();
-        // SAFETY: filled by the call if it succeeds.
-        let usage = unsafe {
-            if libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) != 0 {
-                return Cpu::default();
-            }
-            usage.assume_init()
-        };
-        let microseconds =
-            |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
-        Cpu {
-            user_us: microseconds(usage.ru_utime),
-            system_us: microseconds(usage.ru_stime),
+impl Slot {
+    /// Counts what a running request has taken up to `now`.
+    fn note_busy(&mut self, now: i64) {
+        if let Some(active) = &mut self.active {
+            let busy = elapsed(active.busy_since_us, now);
+            active.busy_since_us = now;
+            self.interval.busy_us += busy;
+            self.busy_us += busy;
         }
     }
+}
 
-    fn since(self, before: Cpu) -> Cpu {
-        Cpu {
-            user_us: self.user_us.saturating_sub(before.user_us),
-            system_us: self.system_us.saturating_sub(before.system_us),
-        }
-    }
+fn elapsed(from: i64, to: i64) -> u64 {
+    u64::try_from(to.saturating_sub(from)).unwrap_or(0)
+}
+
+/// What a thread has done, ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// `mod_wsgi.thread_id`.
+    pub thread_id: u32,
+    /// Requests that it has served.
+    pub requests: u64,
+    /// How long it has been serving, microseconds.
+    pub busy_us: u64,
 }
 
 thread_local! {
@@ -182,6 +154,11 @@ static ALL: RwLock<Vec<&'static Observation>> = RwLock::new(Vec::new());
 /// The observation of every thread that has served an observed request.
 pub(super) fn all() -> Vec<&'static Observation> {
     ALL.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The same for a thread that must not wait: none if it would have to.
+pub(super) fn all_without_waiting() -> Vec<&'static Observation> {
+    ALL.try_read().map(|all| all.clone()).unwrap_or_default()
 }
 
 /// The observation of what the calling thread serves or has served last.
@@ -313,7 +290,7 @@ impl Observation {
         self.status.load(Ordering::Relaxed)
     }
 
-    pub(super) fn slot(&self) -> MutexGuard<'_, Slot> {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -339,19 +316,128 @@ impl Observation {
             figure.store(0, Ordering::Relaxed);
         }
         self.status.store(0, Ordering::Relaxed);
+        let now = clock_us();
         self.slot().active = Some(Active {
             head: core::ptr::from_ref(head).cast(),
-            start_us: crate::wsgi::server::clock_us(),
+            start_us: now,
+            busy_since_us: now,
             cpu: Cpu::of_this_thread(),
+            active_at_start: recorder::enter(),
         });
         CURRENT.set(Some(self));
     }
 
+    /// The request is over. Its head may go afterwards.
     fn end(&self) {
         CURRENT.set(None);
-        let active = self.slot().active.take();
-        drop(active);
+        let now = clock_us();
+        let durations = self.times().durations(now);
+        let (figures, status) = (self.figures(), self.status());
+        let mut slot = self.slot();
+        slot.note_busy(now);
+        let Some(active) = slot.active.take() else {
+            return;
+        };
+        let active_at_completion = recorder::leave();
+        let duration_us = elapsed(active.start_us, now);
+        let cpu = Cpu::of_this_thread().since(active.cpu);
+        slot.requests += 1;
+        let interval = &mut slot.interval;
+        interval.completed += 1;
+        interval.cpu_us += cpu.total_us();
+        interval.longest_us = interval.longest_us.max(duration_us);
+        let slow = is_slow(duration_us).then(|| SlowRequest {
+            completed: true,
+            duration_us,
+            durations,
+            figures,
+            status,
+            cpu,
+            active_at_completion,
+            ..self.slow_request(&active)
+        });
+        // A reader locks the other way round.
+        drop(slot);
+        let completed = Completed {
+            durations,
+            figures,
+            status,
+        };
+        recorder::completed(&completed, slow);
     }
+
+    /// The request was not served here.
+    fn forget(&self) {
+        CURRENT.set(None);
+        if self.slot().active.take().is_some() {
+            recorder::leave();
+        }
+    }
+
+    fn slow_request(&self, active: &Active) -> SlowRequest {
+        SlowRequest {
+            start_us: active.start_us,
+            thread_id: self.number,
+            server_pid: active.head().server_pid,
+            active_at_start: active.active_at_start,
+            texts: Texts::of(active.head(), recorder::with_user_agent()),
+            ..SlowRequest::default()
+        }
+    }
+
+    /// The request that runs now, if it has been running for long.
+    pub(super) fn slow_active(&self, now: i64) -> Option<SlowRequest> {
+        let slot = self.slot();
+        let active = slot.active.as_ref()?;
+        let duration_us = elapsed(active.start_us, now);
+        is_slow(duration_us).then(|| SlowRequest {
+            duration_us,
+            durations: self.times().durations(now),
+            figures: self.figures(),
+            ..self.slow_request(active)
+        })
+    }
+
+    /// What the thread has done since the last call; `None` if it has never served an observed
+    /// request, or if the calling thread must not wait and would have to.
+    pub(super) fn take_interval(&self, now: i64, may_wait: bool) -> Option<ThreadSample> {
+        let mut slot = match self.slot.try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if may_wait => self.slot(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        if slot.active.is_none() && slot.requests == 0 {
+            return None;
+        }
+        slot.note_busy(now);
+        let current_us = slot
+            .active
+            .as_ref()
+            .map_or(0, |active| elapsed(active.start_us, now).max(1));
+        let taken = core::mem::take(&mut slot.interval);
+        Some(ThreadSample {
+            current_us,
+            ..taken
+        })
+    }
+
+    /// What the thread has done, ever; `None` if it has never served an observed request.
+    pub(super) fn lifetime(&self, now: i64) -> Option<Lifetime> {
+        let mut slot = self.slot();
+        slot.note_busy(now);
+        (slot.active.is_some() || slot.requests > 0).then_some(Lifetime {
+            thread_id: self.number,
+            requests: slot.requests,
+            busy_us: slot.busy_us,
+        })
+    }
+}
+
+/// Whether a request of that duration is told of.
+fn is_slow(duration_us: u64) -> bool {
+    let least = recorder::slow_us();
+    least > 0 && duration_us >= least
 }
 
 fn microseconds(since: Instant) -> u64 {
@@ -400,7 +486,7 @@ impl<'a> Observed<'a> {
     /// The request was not served here: it does not count.
     pub fn forget(&self) {
         if let Some(observation) = self.observation.take() {
-            observation.end();
+            observation.forget();
         }
     }
 }

@@ -88,6 +88,7 @@ def _server_module(name):
         subscribe_shutdown=subscribe_shutdown,
         subscribe_signals=subscribe_signals,
         request_data=native["request_data"],
+        **native["metrics"],
     )
     return module
 

@@ -37,6 +37,8 @@ pub struct Interpreter {
     wsgi: OnceCell<crate::wsgi::State>,
     /// The scripts that have been asked for.
     pub scripts: RefCell<Scripts>,
+    /// What is noted of its garbage collector; any thread may use it.
+    pub gc: crate::metrics::gc::Watch,
     /// The requests that run in it.
     pub running: Running,
 }
@@ -87,6 +89,7 @@ impl Interpreter {
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
             scripts: RefCell::default(),
+            gc: crate::metrics::gc::Watch::default(),
             running: Running::default(),
         }));
         // SAFETY: attached, by contract.
@@ -104,6 +107,9 @@ impl Interpreter {
         let _ = interpreter
             .wsgi
             .set(crate::wsgi::State::build(py, runtime)?);
+        if runtime.options.metrics.service.is_some() {
+            crate::metrics::gc::watch(py)?;
+        }
         Ok(interpreter)
     }
 

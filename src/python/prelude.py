@@ -321,6 +321,20 @@ def be_worker(dump_signal):
         faulthandler.register(dump_signal, 2)
 
 
+def switch_interval():
+    return sys.getswitchinterval()
+
+
+def gc_counters():
+    """17 numbers about the garbage collector, those of generations in threes."""
+    stats = gc.get_stats()
+    numbers = [*gc.get_count(), *gc.get_threshold()]
+    for key in ("collections", "collected", "uncollectable"):
+        numbers += [generation[key] for generation in stats]
+    numbers += [int(gc.isenabled()), gc.get_freeze_count()]
+    return tuple(numbers)
+
+
 def terminate_by_exception():
     """SIGTERM raises SystemExit in the main thread: for service scripts."""
 

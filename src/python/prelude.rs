@@ -12,6 +12,7 @@ use super::runtime::Runtime;
 use super::slots::{self, Methods, object_slot};
 use crate::exchange::Level;
 use crate::exchange::interpreters::Settings;
+use crate::metrics::datagram::GcCounters;
 
 const SOURCE: &str = concat!(include_str!("prelude.py"), "\0");
 
@@ -165,6 +166,7 @@ impl Prelude {
             None => Owned::none(py),
         };
         put(c"working_directory", directory)?;
+        put(c"metrics", crate::metrics::module::functions(py)?)?;
         let eggs = match &options.python_eggs {
             Some(directory) => object::file_system_text(py, directory)?,
             None => Owned::none(py),
@@ -269,6 +271,37 @@ impl Prelude {
     pub fn be_worker(&self, py: Attached, dump_signal: i32) -> Result<()> {
         let signal = object::int(py, dump_signal.into())?;
         self.call(py, c"be_worker", [signal]).map(drop)
+    }
+
+    /// `sys.getswitchinterval()`, seconds.
+    pub fn switch_interval(&self, py: Attached) -> Result<f64> {
+        let seconds = self.call(py, c"switch_interval", [])?;
+        // SAFETY: a live object; what is no float gives -1.
+        match unsafe { ffi::PyFloat_AsDouble(seconds.as_ptr()) } {
+            -1.0 => Err(Raised),
+            seconds => Ok(seconds),
+        }
+    }
+
+    /// What the garbage collector of this interpreter says of itself.
+    pub fn gc_counters(&self, py: Attached) -> Result<GcCounters> {
+        let numbers = self.call(py, c"gc_counters", [])?;
+        let number = |index| -> u64 {
+            // SAFETY: the prelude returns a tuple of 17 ints that are not negative.
+            let number =
+                unsafe { ffi::PyLong_AsLongLong(ffi::PyTuple_GET_ITEM(numbers.as_ptr(), index)) };
+            u64::try_from(number).unwrap_or(0)
+        };
+        let three = |first| [number(first), number(first + 1), number(first + 2)];
+        Ok(GcCounters {
+            count: three(0),
+            threshold: three(3),
+            collections: three(6),
+            collected: three(9),
+            uncollectable: three(12),
+            enabled: number(15),
+            frozen: number(16),
+        })
     }
 
     /// Python writes a byte to `fd` whenever a signal comes that it has a handler for.

@@ -12,10 +12,12 @@ use pyo3::ffi;
 use super::attach;
 use super::gate::Gate;
 use super::interpreter::{self, Interpreter, Plan};
-use crate::exchange::abi::{HashSeed, RuntimeOptions};
+use crate::exchange::abi::{self, HashSeed, RuntimeOptions};
 use crate::exchange::interpreters::{Rule, Settings};
 use crate::exchange::{Level, Source};
 use crate::messages;
+use crate::metrics::recorder::{self, Setup};
+use crate::metrics::reporter::{self, Service};
 
 /// The interpreter that the gateway was built for: what Python takes itself for unless the
 /// configuration names another home.
@@ -52,8 +54,39 @@ pub struct Options {
     pub working_directory: Option<Vec<u8>>,
     /// `wsgi.run_once`: the process serves a single request.
     pub run_once: bool,
+    /// What is measured and reported.
+    pub metrics: MetricsOptions,
     /// What concerns interpreters.
     pub interpreters: Interpreters,
+}
+
+/// What is measured and reported.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsOptions {
+    /// Where telemetry goes, if anywhere.
+    pub service: Option<Service>,
+    /// Seconds from which on a request is reported by itself; 0: never.
+    pub slow_requests_s: f64,
+    /// Whether it is reported with its `User-Agent`.
+    pub with_user_agent: bool,
+    /// httpd's parent process; 0 if it is not known.
+    pub parent_pid: u32,
+}
+
+impl MetricsOptions {
+    fn setup(&self, options: &Options) -> Setup {
+        let microseconds = |seconds: f64| (seconds * 1e6) as u64;
+        Setup {
+            threads: options.threads,
+            daemon: options.process_group.is_some(),
+            slow_us: microseconds(self.slow_requests_s),
+            with_user_agent: self.with_user_agent,
+            interval_us: self
+                .service
+                .as_ref()
+                .map_or(0, |service| microseconds(service.interval_s)),
+        }
+    }
 }
 
 /// What is configured for the interpreters of this process, beside what [`Options`] says for all.
@@ -141,12 +174,27 @@ impl From<&RuntimeOptions<'_>> for Options {
             process_group: None,
             working_directory: None,
             run_once: false,
+            metrics: (&options.metrics).into(),
             interpreters: Interpreters {
                 rules: rules(options.interpreters.rules.items()),
                 switch_interval: None,
                 free_threading: options.interpreters.free_threading,
                 destroy: options.interpreters.destroy,
             },
+        }
+    }
+}
+
+impl From<&abi::MetricsOptions<'_>> for MetricsOptions {
+    fn from(options: &abi::MetricsOptions<'_>) -> Self {
+        MetricsOptions {
+            service: options.socket.bytes().map(|path| Service {
+                path: path.to_vec(),
+                interval_s: options.interval_s,
+            }),
+            slow_requests_s: options.slow_requests_s,
+            with_user_agent: options.with_user_agent,
+            parent_pid: options.parent_pid,
         }
     }
 }
@@ -198,7 +246,12 @@ pub struct Services {
     pub is_ending: Box<dyn Fn() -> bool + Send + Sync>,
     /// Present where scripts are never loaded a second time.
     pub replacement: Option<Box<dyn Replacement>>,
+    /// What httpd tells about its processes, encoded ([`crate::metrics::scoreboard`]), if it does.
+    pub scoreboard: Box<Scoreboard>,
 }
+
+/// Gives httpd's scoreboard.
+pub type Scoreboard = dyn Fn() -> Option<Vec<u8>> + Send + Sync;
 
 /// Python in this process.
 pub struct Runtime {
@@ -353,6 +406,7 @@ fn set_up(runtime: &'static Runtime) -> Result<(), String> {
         let result = match built {
             Ok(main) => {
                 let _ = runtime.main.set(main);
+                recorder::begin(runtime.options.metrics.setup(&runtime.options));
                 if runtime.options.reserve_main {
                     runtime.register(b"", main);
                 }
@@ -580,6 +634,19 @@ impl Runtime {
                 Err(Unavailable)
             }
         }
+    }
+
+    /// What httpd tells about its processes, encoded.
+    pub fn scoreboard(&self) -> Option<Vec<u8>> {
+        (self.services.scoreboard)()
+    }
+
+    /// The process is about to serve: its figures count from now on, and telemetry is sent if that
+    /// is configured. Called by a thread that is not attached, also by a process that has been
+    /// forked from the one that has called [`adopt`].
+    pub fn begin_metrics(&'static self) {
+        recorder::begin(self.options.metrics.setup(&self.options));
+        reporter::start(self);
     }
 
     /// Who takes care of changed scripts, where they are not loaded a second time.

@@ -413,6 +413,17 @@ impl Script {
     }
 
     fn load(&self, py: Attached, mtime_us: i64) -> Result<Rc<Loaded>> {
+        let line = format!(
+            "{} script '{}' into {}",
+            if self.loaded.borrow().is_some() {
+                "reloading"
+            } else {
+                "loading"
+            },
+            String::from_utf8_lossy(&self.path),
+            String::from_utf8_lossy(&py.interpreter().description())
+        );
+        py.detached(|_| runtime::log(Level::Info, &line));
         let prelude = py.interpreter().prelude();
         let mtime = super::object::int(py, mtime_us)?;
         let module = prelude.load_script(py, &self.path, &mtime)?;

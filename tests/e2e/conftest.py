@@ -22,7 +22,10 @@ DAEMON_MPMS = ("event",)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "rwsgi: differs from mod_wsgi on purpose, or is ours only")
+    config.addinivalue_line(
+        "markers",
+        "rwsgi(*modes): differs from mod_wsgi on purpose, or is ours only; in all modes if none",
+    )
     config.addinivalue_line("markers", "modes(*modes): the modes that a test runs in")
     config.addinivalue_line("markers", "soak: long; run with RWSGI_TEST_SOAK=1")
 
@@ -35,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=superfluous)
         items[:] = [item for item in items if not _superfluous(item)]
     for item in items:
-        if paths.PEER and item.get_closest_marker("rwsgi"):
+        if paths.PEER and _is_ours(item):
             item.add_marker(pytest.mark.skip(reason="differs from mod_wsgi on purpose"))
         if not os.environ.get("RWSGI_TEST_SOAK") and item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.skip(reason="soak: set RWSGI_TEST_SOAK=1"))
@@ -46,10 +49,15 @@ def pytest_generate_tests(metafunc):
     marker = metafunc.definition.get_closest_marker("modes")
     if marker:
         modes = marker.args
-    if paths.PEER:
-        modes = [mode for mode in modes if mode == "embedded"]
     if modes and "mode" in metafunc.fixturenames:
         metafunc.parametrize("mode", modes, indirect=True, scope="module")
+
+
+def _is_ours(item) -> bool:
+    """Whether mod_wsgi behaves otherwise."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    mode = parameters.get("mode", "embedded")
+    return any(not marker.args or mode in marker.args for marker in item.iter_markers("rwsgi"))
 
 
 def _superfluous(item) -> bool:

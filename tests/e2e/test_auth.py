@@ -478,3 +478,51 @@ def test_the_body_reaches_the_application(server):
         "/app", method="POST", headers={**basic("true"), "Expect": "100-continue"}, body=b"x" * 99
     )
     assert response.status == 200
+
+
+@pytest.mark.modes("embedded")
+def test_a_consultation_within_a_response(new_httpd):
+    """A filter that sends a response may make a subrequest, on the same thread: what the application
+    writes afterwards still belongs to its own request."""
+    with new_httpd(modules=["auth_basic", "include", "filter"]) as httpd:
+        httpd.write("htdocs/part.txt", "part")
+        httpd.write(
+            "page.wsgi",
+            """
+            import sys
+
+            def application(environ, start_response):
+                start_response("200 OK", [("Content-Type", "text/html")])
+                print("before", file=sys.stderr)
+                yield b'[<!--#include virtual="/part.txt?log" -->]'
+                print("after", file=sys.stderr)
+                yield b"end"
+            """,
+        )
+        httpd.write(
+            "access.py",
+            """
+            def allow_access(environ, host):
+                print("asked")
+                return True
+            """,
+        )
+        httpd.add(f"""
+            <Directory "{httpd.root}">
+                Require all granted
+            </Directory>
+            WSGIScriptAlias /page {httpd.root}/page.wsgi application-group=%{{GLOBAL}}
+            <Location /page>
+                SetOutputFilter INCLUDES
+                Options +Includes
+            </Location>
+            <Location /part.txt>
+                WSGIAccessScript {httpd.root}/access.py
+            </Location>
+        """)
+        httpd.start()
+        found = [httpd.expect_log(f"^{word}$") for word in ("before", "asked", "after")]
+        assert httpd.get("/page").text == "[part]end"
+        httpd.wait_until(lambda: httpd.log.read() or all(each.lines for each in found))
+        before, _, after = (each.lines[0].log_id for each in found)
+        assert before == after != "-"

@@ -339,6 +339,39 @@ def test_variables_of_the_configuration(server):
     assert "PATH" not in env
 
 
+SPOOFED = {
+    "REMOTE_ADDR": "127.0.0.1",
+    "SCRIPT_NAME": "/app",
+    "REQUEST_METHOD": "GET",
+    "wsgi.url_scheme": "http",
+    "mod_wsgi.application_group": "localhost:{port}|/app",
+    "mod_wsgi.callable_object": "application",
+    "mod_wsgi.script_name": "/app",
+}
+
+
+@pytest.mark.checklist(73)
+def test_variables_that_are_ours(new_httpd):
+    """The configuration can add variables, not replace those of the request; some are hidden."""
+    with new_httpd(modules=["env"]) as httpd:
+        httpd.add("\n".join(f"SetEnv {name} spoofed" for name in SPOOFED))
+        httpd.add(f"""
+            SetEnv mod_wsgi.x-secret hidden
+            SetEnv mod_wsgi.y-plain seen
+            SetEnv HTTP_X_ADDED added
+            <Directory "{httpd.apps}">
+                Require all granted
+            </Directory>
+            WSGIScriptAlias /app {httpd.apps}/environ.wsgi
+        """)
+        httpd.start()
+        env = environ(httpd, "/app")
+        for name, value in SPOOFED.items():
+            assert env[name] == value.format(port=httpd.port)
+        assert env["mod_wsgi.y-plain"] == "seen" and env["HTTP_X_ADDED"] == "added"
+        assert [key for key in env if key.startswith("mod_wsgi.x-")] == []
+
+
 @pytest.mark.checklist(67)
 def test_https_variable(server):
     env = environ(server, "/https-variable")

@@ -74,7 +74,8 @@ def server(new_httpd):
         httpd.add(f"""
             WSGIHandlerScript one "{root}/scripts/two.py"
             WSGIHandlerScript one "{root}/scripts/one.py" application-group=%{{GLOBAL}}
-            WSGIHandlerScript Two-Names scripts/two.py
+            WSGIHandlerScript two-names "{root}/scripts/two.py"
+            WSGIHandlerScript Mixed-Case scripts/three.py
             WSGIHandlerScript lacking "{root}/scripts/lacking.py"
             WSGIHandlerScript missing "{root}/scripts/missing.py"
             WSGIHandlerScript grouped "{root}/scripts/one.py" application-group=%{{ENV:WHICH}} \\
@@ -88,7 +89,7 @@ def server(new_httpd):
             </Directory>
             <Directory "{root}/htdocs">
                 AddHandler one .one
-                AddHandler Two-Names .two
+                AddHandler two-names .two
                 AddType text/x-handled .handled
             </Directory>
             <Directory "{root}/htdocs/sub">
@@ -98,10 +99,13 @@ def server(new_httpd):
                 AllowOverride FileInfo
             </Directory>
             <Location /located>
-                SetHandler Two-Names
+                SetHandler two-names
             </Location>
             <Location /virtual>
                 SetHandler one
+            </Location>
+            <Location /mixed>
+                SetHandler Mixed-Case
             </Location>
             <Location /lacking>
                 SetHandler lacking
@@ -134,19 +138,19 @@ def server(new_httpd):
                 AcceptPathInfo Off
             </Location>
             <Location /aliased/by-handler>
-                SetHandler Two-Names
+                SetHandler two-names
             </Location>
             WSGIScriptAlias /aliased "{httpd.apps}/where.wsgi" callable-object=other \\
                 application-group=of-the-alias
             WSGIScriptAlias /the-file "{root}/scripts/two.py" application-group=shared \\
                 callable-object=handle_request
             <Location /the-handler>
-                SetHandler Two-Names
+                SetHandler two-names
                 WSGIApplicationGroup shared
             </Location>
             RewriteEngine On
             RewriteOptions InheritDown
-            RewriteRule ^/rewritten/(.*) - [H=Two-Names]
+            RewriteRule ^/rewritten/(.*) - [H=two-names]
             RewriteRule ^/by-extension\\.(one)$ - [H=$1]
             Action acted /virtual/acted virtual
             <Location /act>
@@ -202,7 +206,6 @@ def test_who_answers(server, target, label, resource, script_name, path_info):
 
 @pytest.mark.checklist(45, 72)
 def test_names(server):
-    """The name is that of the handler as httpd has it, in lower case."""
     assert server.json("/page.two")["request_handler"] == "two-names"
     assert server.json("/located")["request_handler"] == "two-names"
     assert server.json("/absent.handled")["request_handler"] == "text/x-handled"
@@ -211,6 +214,15 @@ def test_names(server):
     assert told["request_handler"] == "wsgi-script"
     assert told["handler_script"] == ""
     assert told["SCRIPT_FILENAME"] == told["file"]
+
+
+@pytest.mark.rwsgi
+def test_case_of_names(server):
+    """httpd makes them lower case in all places, so that here is none that would match."""
+    told = server.json("/mixed/x")
+    assert (told["label"], told["request_handler"]) == ("three", "mixed-case")
+    # A relative path is one below ServerRoot.
+    assert told["handler_script"] == f"{server.root}/scripts/three.py"
 
 
 def test_a_script_for_both(server):
@@ -254,7 +266,7 @@ def test_default_group(server):
         server.json(target)["application_group"]
         for target in ("/page.two", "/located/x", "/sub/page.two", "/rewritten/1", "/rewritten/2")
     }
-    assert groups == {f"localhost:{server.port}|Two-Names"}
+    assert groups == {f"localhost:{server.port}|two-names"}
 
 
 def test_virtual_hosts(server):
@@ -380,6 +392,7 @@ def test_reload_required(site):
 
 
 @pytest.mark.checklist(158)
+@pytest.mark.rwsgi
 def test_deleted(site):
     """The old code goes on, the new one comes when it is there."""
     assert site.json("/x")["label"] == "first"
@@ -417,6 +430,7 @@ def test_where_httpd_must_not_look(new_httpd):
 @ROOT
 @pytest.mark.modes("daemon")
 @pytest.mark.checklist(201)
+@pytest.mark.rwsgi
 def test_script_user(new_httpd):
     """script-user is about the code that runs, not about the file that it is asked for."""
     with new_httpd(daemon="script-user=nobody threads=2") as httpd:

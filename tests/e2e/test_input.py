@@ -156,6 +156,7 @@ def test_bodies_arrive_unchanged(server, mount, size, framing):
         assert connection.read_response().body == b"ignored"
 
 
+@pytest.mark.rwsgi("daemon")
 def test_body_comes_while_it_is_sent(server):
     """An application sees the first bytes before the client has sent the last ones."""
     with server.connect() as connection:
@@ -179,6 +180,22 @@ def test_unread_body_does_not_disturb_the_connection(server):
         assert chunked(connection, "/raw/ignore", [b"x" * 30] * 3).body == b"ignored"
         connection.request("/raw/script?ops=read:4", "POST", body=b"half read")
         assert connection.read_response().json() == ["half"]
+        connection.request("/raw/ignore")
+        assert connection.read_response().body == b"ignored"
+
+
+@pytest.mark.checklist(107)
+@pytest.mark.parametrize("head", [{"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}])
+def test_answer_before_the_body(server, head):
+    """A client that sends its body only after an answer gets one, and the connection goes on."""
+    with server.connect(timeout=5) as connection:
+        connection.request("/raw/ignore", "POST", head)
+        assert connection.read_response().body == b"ignored"
+        if "Content-Length" in head:
+            connection.send(b"hello")
+        else:
+            connection.send_chunk(b"hello")
+            connection.send_chunk(b"")
         connection.request("/raw/ignore")
         assert connection.read_response().body == b"ignored"
 
@@ -208,6 +225,7 @@ def test_continue_when_the_application_reads(server):
 
 
 @pytest.mark.checklist(104)
+@pytest.mark.rwsgi("daemon")
 def test_no_continue_when_it_does_not(server):
     with server.connect() as connection:
         connection.request("/raw/ignore", "POST", EXPECT)
@@ -216,6 +234,7 @@ def test_no_continue_when_it_does_not(server):
 
 
 @pytest.mark.checklist(104)
+@pytest.mark.rwsgi("daemon")
 def test_no_continue_after_the_head(server):
     """Once the head is out, an interim response would land within the body."""
     with server.connect() as connection:
@@ -380,6 +399,7 @@ def test_malformed_chunk_after_the_application_has_begun(server):
         assert connection.read_to_end() in (b"", b"0\r\n\r\n")
 
 
+@pytest.mark.rwsgi("daemon")
 def test_slow_upload_that_is_caught(server):
     file = data_file(server, "slow-caught")
     with aborted_upload(server, f"/impatient/catching?file={file}") as connection:

@@ -318,6 +318,27 @@ def test_default_group(server):
     assert group(server, "//one//x") == f"localhost:{server.port}|/one"
 
 
+@pytest.mark.checklist(37)
+def test_default_group_of_an_included_script(new_httpd):
+    """mod_include gives it all of the path as SCRIPT_NAME; it is in its group all the same."""
+    with new_httpd(modules=["include", "mime"]) as httpd:
+        httpd.write("htdocs/page.shtml", '<!--#include virtual="/app/included?x" -->')
+        httpd.add(f"""
+            <Directory "{httpd.root}">
+                Require all granted
+            </Directory>
+            <Directory "{httpd.root}/htdocs">
+                Options +Includes
+                AddOutputFilter INCLUDES .shtml
+            </Directory>
+            WSGIScriptAlias /app {httpd.apps}/where.wsgi
+        """)
+        httpd.start()
+        answer = told(httpd, "/page.shtml")
+        assert answer["application_group"] == group(httpd, "/app") == f"localhost:{httpd.port}|/app"
+        assert (answer["SCRIPT_NAME"], answer["PATH_INFO"]) == ("/app/included", "/included")
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [

@@ -66,6 +66,7 @@ def test_a_removed_directive_is_one_warning(checked, name):
 def test_a_removed_option_is_one_warning(checked, name):
     value = REMOVED_OPTIONS[name]
     said = checked(*[f"WSGIDaemonProcess {group} {name}={value} threads=2" for group in "ab"])
+    said = [line for line in said if ":notice]" not in line]
     assert len(said) == 1
     assert re.search(rf"rwsgi:warn.*RWSGI0630: the option {name}= of WSGIDaemonProcess", said[0])
 
@@ -161,3 +162,64 @@ def test_documented():
     text = (paths.REPOSITORY / "docs/directives.md").read_text()
     for name in [*REMOVED, *REMOVED_OPTIONS]:
         assert f"| `{name}" in text
+
+
+NOTES = {
+    "WSGIErrorOverride": ["WSGIErrorOverride On"],
+    "WSGIAcceptMutex": ["WSGIAcceptMutex flock"],
+    "WSGIApplicationGroup": [
+        "WSGIApplicationGroup shop",
+        "WSGIScriptAlias / /x.wsgi application-group=shop",
+        "<Location /x>\nWSGIApplicationGroup %{SERVER}\n</Location>",
+    ],
+    "WSGIScriptReloading": ["<Directory /x>\nWSGIScriptReloading on\n</Directory>"],
+    "WSGIPythonHashSeed": ["WSGIPythonHashSeed random"],
+    "WSGIDaemonProcess": ["WSGIDaemonProcess a\nWSGIDaemonProcess b threads=2"],
+    "WSGIDaemonProcess deadlock-timeout=": ["WSGIDaemonProcess a deadlock-timeout=0"],
+    "WSGIDaemonProcess header-buffer-size=": ["WSGIDaemonProcess a header-buffer-size=8192"],
+    "WSGIDispatchScript": ["WSGIDispatchScript /x.wsgi"],
+}
+
+
+@pytest.mark.parametrize("subject", NOTES)
+@pytest.mark.parametrize("level", ["warn", "crit"])
+def test_what_differs_is_noted_once(checked, subject, level):
+    """Whatever the log level is, and however often the directive stands there."""
+    for text in NOTES[subject]:
+        said = checked(f"LogLevel {level}", text, f"<VirtualHost *>\nServerName x\n{own(text)}")
+        notes = [line for line in said if f"] {subject}: unlike in mod_wsgi, " in line]
+        assert len(notes) == 1, said
+        assert "rwsgi:notice]" in notes[0]
+        assert re.search(r"see docs/coming-from-mod_wsgi\.md \(.*httpd\.conf:\d+\)$", notes[0])
+
+
+def own(text):
+    """The same once more in a virtual host, where it may stand there."""
+    repeatable = not re.search("WSGI(AcceptMutex|PythonHashSeed|DaemonProcess)", text)
+    return (text if repeatable else "") + "\n</VirtualHost>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WSGIErrorOverride Off",
+        "WSGIApplicationGroup %{GLOBAL}",
+        "WSGIScriptAlias / /x.wsgi application-group=%{GLOBAL}",
+        "WSGIApplicationGroup shop\n<Location /none>\nWSGIApplicationGroup %{GLOBAL}\n</Location>",
+        "WSGIPythonHashSeed 0",
+        "WSGIScriptReloading Off",
+        "WSGIScriptAlias / /x.wsgi\nWSGIPassAuthorization On\nWSGIPythonPath /tmp",
+    ],
+)
+def test_what_does_not_differ_is_not_noted(checked, text):
+    assert checked(text) == []
+
+
+def test_notes_are_for_configtest_only():
+    with Httpd() as server:
+        server.add("WSGIErrorOverride On\nWSGIAcceptMutex flock\nWSGIScriptReloading On")
+        applications(server, app="where.wsgi")
+        server.start()
+        assert server.get("/app").status == 200
+        server.log.read()
+        assert not [line for line in server.log.seen if "unlike in mod_wsgi" in line.message]

@@ -276,6 +276,7 @@ def test_no_parts_of_a_stream(server):
     assert response.body == BODIES["generator"]
 
 
+@pytest.mark.rwsgi("daemon")
 def test_status_header_is_no_status(server):
     assert server.get("/raw/status-header").body == b"mine"
 

@@ -8,6 +8,7 @@ use super::machine::{Load, Role};
 use super::{bootstrap, environment, sys};
 use crate::daemon::board::Board;
 use crate::daemon::control::ToWorker;
+use crate::daemon::fds;
 use crate::daemon::group::GroupConfig;
 use crate::messages;
 
@@ -55,6 +56,7 @@ pub fn start(
         required: load.required,
         listener_fds: Vec::new(),
         lifeline_fd: None,
+        scoreboard_fd: config.scoreboard_fd.map(|_| fds::SCOREBOARD as u32),
         ..config.clone()
     };
     let text = sys::memory_file(c"rwsgi-config", &own.encode()).map_err(why("configuration"))?;
@@ -78,6 +80,7 @@ pub fn start(
             theirs.as_raw_fd(),
             board.as_ref().map_or(-1, |(_, fd)| fd.as_raw_fd()),
             listener.unwrap_or(-1),
+            scoreboard(config),
         ],
         limits: &limits(config),
         complaint: complaint.as_bytes(),
@@ -132,6 +135,14 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
         .map(|string| string.as_ptr())
         .chain([core::ptr::null()])
         .collect()
+}
+
+/// The descriptor of the page with httpd's scoreboard, or -1.
+fn scoreboard(config: &GroupConfig) -> RawFd {
+    config
+        .scoreboard_fd
+        .and_then(|fd| RawFd::try_from(fd).ok())
+        .unwrap_or(-1)
 }
 
 /// Resource limits of a worker: which, soft, hard.

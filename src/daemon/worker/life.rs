@@ -18,11 +18,13 @@ use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::exchange::abi::HashSeed;
 use crate::messages;
+use crate::metrics::page::Page;
+use crate::metrics::reporter::{self, Service};
 use crate::python::attach;
 use crate::python::exceptions;
 use crate::python::raise::Raised;
 use crate::python::runtime::{
-    self, Changed, Interpreters, Options, Replacement, Runtime, Services,
+    self, Changed, Interpreters, MetricsOptions, Options, Replacement, Runtime, Services,
 };
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
@@ -77,6 +79,7 @@ pub fn serve(worker: &'static Worker, runtime: &'static Runtime) -> ! {
     }
     // Before anybody may send signals to a worker that says it is ready.
     let python = PythonSignals::new(worker.config.restrict_signal);
+    runtime.begin_metrics();
     worker.begin();
     worker.obey(&python);
     worker.end()
@@ -189,7 +192,13 @@ pub fn check_descriptors(listener: bool) -> Result<(), String> {
         let fd = fds::LISTENER;
         return Err(format!("descriptor {fd} is no listening UNIX socket"));
     }
-    for fd in [fds::CONFIG, fds::CONTROL, fds::BOARD, fds::LISTENER] {
+    for fd in [
+        fds::CONFIG,
+        fds::CONTROL,
+        fds::BOARD,
+        fds::LISTENER,
+        fds::SCOREBOARD,
+    ] {
         // SAFETY: no pointers. One that is not open is no problem here. Programs that the
         // application starts shall not have them.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -287,6 +296,20 @@ pub fn options(config: &GroupConfig) -> Options {
         python_eggs: None,
         working_directory: config.home.clone(),
         run_once: config.threads == 1 && config.maximum_requests == 1,
+        metrics: MetricsOptions {
+            // A service script serves no requests.
+            service: config
+                .telemetry_socket
+                .as_ref()
+                .filter(|_| config.threads > 0)
+                .map(|path| Service {
+                    path: path.clone(),
+                    interval_s: config.telemetry_interval,
+                }),
+            slow_requests_s: config.slow_requests,
+            with_user_agent: config.telemetry_user_agent,
+            parent_pid: config.parent_pid,
+        },
         interpreters: Interpreters {
             rules: config.interpreter_options.clone(),
             switch_interval: config.switch_interval,
@@ -294,6 +317,16 @@ pub fn options(config: &GroupConfig) -> Options {
             destroy: config.destroy_interpreter,
         },
     }
+}
+
+/// httpd's scoreboard, as it was when httpd last wrote it down.
+fn scoreboard() -> Option<Vec<u8>> {
+    static PAGE: OnceLock<Option<Page>> = OnceLock::new();
+    let config = &worker()?.config;
+    let fd = config.scoreboard_fd.filter(|_| config.server_metrics)?;
+    PAGE.get_or_init(|| Page::map(i32::try_from(fd).ok()?).ok())
+        .as_ref()?
+        .read()
 }
 
 /// What the process offers to Python. There may be no worker yet: a template has its channel only.
@@ -312,6 +345,7 @@ pub fn services() -> Services {
         logs: Box::new(|level| CHANNEL.get().is_none_or(|channel| channel.logs(level))),
         is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
         replacement: Some(Box::new(Scripts)),
+        scoreboard: Box::new(scoreboard),
     }
 }
 
@@ -426,6 +460,7 @@ impl Worker {
         if noted & signals::TERMINATE != 0 && !self.is_draining() {
             let reason = Reason::ShutdownSignal;
             self.channel.tell(&FromWorker::Retire { reason });
+            self.announce_end(reason, false);
             self.leave(reason);
         }
         if noted & signals::GRACEFUL != 0 {
@@ -449,6 +484,21 @@ impl Worker {
         }
     }
 
+    /// The worker is going to end: telemetry tells it, and when the supervisor will have lost its
+    /// patience. `with_group`: the whole group ends.
+    fn announce_end(&self, reason: Reason, with_group: bool) {
+        let config = &self.config;
+        let requests = match reason {
+            Reason::StartupTimeout | Reason::DeadlockTimeout => 0,
+            Reason::EvictionSignal if config.eviction_timeout > 0 => config.eviction_timeout,
+            _ if with_group => 0,
+            _ => config.graceful_timeout,
+        };
+        let seconds = u64::from(requests) + u64::from(config.shutdown_timeout);
+        let limit = (seconds > 0).then(|| Duration::from_secs(seconds));
+        reporter::stopping(reason.name(), limit);
+    }
+
     /// Whether the channel is still open.
     fn on_messages(&'static self) -> bool {
         loop {
@@ -465,6 +515,7 @@ impl Worker {
                 Received::Nothing => return true,
                 Received::Closed => {
                     if !self.is_draining() {
+                        self.announce_end(Reason::SupervisorGone, true);
                         self.leave(Reason::SupervisorGone);
                     }
                     return false;
@@ -487,6 +538,7 @@ impl Worker {
                 if !self.is_draining() {
                     let line = format!("the worker ends: {}", reason.name());
                     self.channel.log(Level::Info, line.as_bytes());
+                    self.announce_end(reason, reason == Reason::ShutdownSignal);
                     self.leave(reason);
                 }
             }
@@ -510,6 +562,7 @@ impl Worker {
     pub fn end(&'static self) -> ! {
         self.let_go();
         ENDING.store(true, Ordering::Relaxed);
+        reporter::stopped();
         self.channel.tell(&FromWorker::Drained);
         let deadline = match self.config.shutdown_timeout {
             0 => Duration::MAX,

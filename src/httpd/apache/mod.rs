@@ -15,6 +15,7 @@ pub mod modules;
 pub mod mpm;
 pub mod pool;
 pub mod request;
+pub mod scoreboard;
 pub mod server;
 pub mod table;
 pub mod text;

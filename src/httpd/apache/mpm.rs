@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use super::text;
 use crate::httpd::sys;
 
-fn query(code: c_int) -> u32 {
+pub(super) fn query(code: c_int) -> u32 {
     let mut result = 0;
     // SAFETY: fills an int; any thread, once the MPM is loaded.
     let status = unsafe { sys::ap_mpm_query(code, &mut result) };
@@ -29,6 +29,14 @@ pub fn note_child() {
 #[inline(always)]
 pub fn child_pid() -> u32 {
     CHILD.load(Ordering::Relaxed)
+}
+
+/// httpd's parent process, as one of its children sees it.
+pub fn parent_pid() -> u32 {
+    if is_defined(c"ONE_PROCESS") {
+        return std::process::id();
+    }
+    std::os::unix::process::parent_id()
 }
 
 /// Threads of a child process that serve requests (without mod_http2's own).

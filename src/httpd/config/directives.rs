@@ -4,9 +4,9 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 
 use super::remarks::{Kind, Remark};
 use super::server::Import;
-use super::{Globals, ServerConfig, Settings, expand, remarks, values};
+use super::{Globals, ServerConfig, Settings, expand, notes, remarks, values};
 use crate::httpd::apache::command::{Command, Words};
-use crate::httpd::apache::{PoolStr, Server, text};
+use crate::httpd::apache::{PoolStr, Server, mpm, text};
 use crate::httpd::daemon::Groups;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, cmd_parms};
@@ -261,6 +261,14 @@ fn apply(
         command.check_context(sys::GLOBAL_ONLY)?;
     }
     let pool = command.pool();
+    let mut target = Target {
+        command,
+        directive,
+        directory,
+    };
+    if mpm::is_config_test() {
+        note(&target, argument)?;
+    }
     match directive.arguments {
         Arguments::One(take) => {
             // SAFETY: httpd has put the word into the pool of the configuration.
@@ -268,23 +276,26 @@ fn apply(
                 let bytes = text::bytes(argument.as_ptr());
                 PoolStr::from_raw(argument.as_ptr().cast_mut(), bytes.len())
             };
-            let mut target = Target {
-                command,
-                directive,
-                directory,
-            };
             take(&mut target, word)
         }
         Arguments::Raw(take) | Arguments::Section(take, _) => {
             // httpd gives no promise how long the rest of the line lives.
             let line = pool.copy(argument.to_bytes());
-            let words = command.words(line.as_cstr());
-            let mut target = Target {
-                command,
-                directive,
-                directory,
-            };
+            let words = target.command.words(line.as_cstr());
             take(&mut target, words)
         }
     }
+}
+
+/// Notes what the directive means that it does not mean in mod_wsgi.
+fn note(target: &Target<'_>, argument: &CStr) -> Result<(), String> {
+    for (subject, line) in notes::of(target.name(), &argument.to_string_lossy()) {
+        let line = format!("{line} ({})", target.command.place());
+        target.remark(Remark {
+            subject,
+            kind: Kind::Note,
+            text: target.command.pool().copy(line.as_bytes()),
+        })?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ pub mod expand;
 pub mod handler_script;
 pub mod interpreters;
 pub mod mapping;
+pub mod notes;
 pub mod proxies;
 pub mod remarks;
 pub mod removed;
@@ -17,6 +18,7 @@ pub mod scripts;
 pub mod server;
 pub mod settings;
 pub mod table;
+pub mod telemetry;
 pub mod values;
 
 pub use alias::Alias;

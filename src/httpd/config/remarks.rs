@@ -6,8 +6,10 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::Globals;
+use super::notes::FIRST_GROUP;
 use crate::exchange::Level;
-use crate::httpd::apache::{Array, PoolStr, Server, mpm};
+use crate::httpd::apache::{Array, PoolStr, Server};
 
 /// A line about the configuration.
 #[derive(Clone, Copy)]
@@ -27,7 +29,7 @@ pub enum Kind {
     Warning,
     /// Level info, whenever the configuration is read.
     Info,
-    /// Only by `apachectl configtest`, whatever `LogLevel` is: for the person who runs that.
+    /// A note, whatever `LogLevel` is. Only made by `apachectl configtest`, for who runs that.
     Note,
 }
 
@@ -40,14 +42,15 @@ pub fn add(remarks: &mut Array<Remark>, remark: Remark) {
 }
 
 /// Says what there is to say of a configuration that has been read.
-pub fn say(remarks: &Array<Remark>, main: Server<'_>) {
-    for remark in remarks.items() {
+pub fn say(globals: &Globals, main: Server<'_>) {
+    for remark in globals.remarks.items() {
         let line = remark.text.bytes();
         match remark.kind {
             Kind::Warning => main.log(Level::Warning, line),
             Kind::Info => main.log(Level::Info, line),
-            Kind::Note if mpm::is_config_test() => Server::log_anyway(Level::Notice, line),
-            Kind::Note => (),
+            // Where the main interpreter is kept for those who name it, groups are as in mod_wsgi.
+            Kind::Note if globals.reserve_main && remark.subject == FIRST_GROUP => (),
+            Kind::Note => Server::log_anyway(Level::Notice, line),
         }
     }
 }

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use super::interpreters::Interpreters;
 use super::remarks::Remark;
 use super::scripts::SideScripts;
+use super::telemetry::Telemetry;
 use super::{Alias, Settings, settings};
 use crate::exchange::abi::HashSeed;
 use crate::httpd::apache::{Array, Pool, PoolStr, Server};
@@ -51,6 +52,8 @@ pub struct Globals {
     pub case_sensitivity: Option<bool>,
     /// `WSGIRequestPermits`.
     pub request_permits: Option<u32>,
+    /// What is measured and reported.
+    pub telemetry: Telemetry,
     /// The gateway for this configuration; set when httpd has read all of it.
     pub gateway: Option<Choice>,
     /// Whether the main interpreter is asked for by name; set at the same time.
@@ -149,6 +152,7 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         restrict_embedded: None,
         case_sensitivity: None,
         request_permits: None,
+        telemetry: Telemetry::default(),
         gateway: None,
         reserve_main: false,
         python_eggs: None,

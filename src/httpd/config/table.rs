@@ -2,7 +2,7 @@
 
 use super::directives::{Arguments, Context, Directive, Target, take};
 use super::remarks::{Kind, Remark};
-use super::{handler_script, interpreters, mapping, proxies, removed, scripts, values};
+use super::{handler_script, interpreters, mapping, proxies, removed, scripts, telemetry, values};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -228,6 +228,18 @@ directives! {
     c"WSGIRequestPermits" Global
         c"how many new requests may wait for Python's global lock at once, 0 for any number"
         => global!(request_permits, |value| values::number(value, 1_000_000));
+    c"WSGIServerMetrics" Global
+        c"On or Off: whether applications in httpd's own processes may see its scoreboard"
+        => Arguments::One(telemetry::server_metrics);
+    c"WSGITelemetryService" Global
+        c"unix:/PATH [interval=SECONDS]: the socket that telemetry is sent to"
+        => Arguments::Raw(telemetry::service);
+    c"WSGITelemetryOptions" Global
+        c"[+|-]FLAG ..., None or All; the flag is CaptureUserAgent"
+        => Arguments::Raw(telemetry::options);
+    c"WSGISlowRequests" Global
+        c"seconds from which on telemetry tells of a single request"
+        => Arguments::One(telemetry::slow_requests);
 }
 
 fn python_warnings(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {

@@ -10,6 +10,7 @@
 //! * [`socket`]: the listening sockets.
 //! * [`spawn`]: fork, drop privileges, exec.
 //! * [`generation`]: the supervisors that run; their deaths, restarts and end.
+//! * [`scoreboard`]: what workers are told of httpd's processes.
 //! * [`route`]: which process group serves a request.
 
 pub mod accounts;
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod options;
 pub mod places;
 pub mod route;
+pub mod scoreboard;
 pub mod socket;
 pub mod spawn;
 pub mod start;

@@ -13,11 +13,26 @@ use super::identity::Identity;
 /// The first descriptor that belongs to the supervisor: its configuration.
 const CONFIG: c_int = 3;
 
-/// The descriptors of the listeners and of the lifeline, as the supervisor will see them.
-pub fn numbers(listeners: usize) -> (Vec<u32>, u32) {
+/// The descriptors as the supervisor will see them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The listeners, one per slot.
+    pub listeners: Vec<u32>,
+    /// The generation's pipe.
+    pub lifeline: u32,
+    /// The page with httpd's scoreboard, where there is one.
+    pub scoreboard: u32,
+}
+
+/// The descriptors of a group with so many listeners.
+pub fn numbers(listeners: usize) -> Numbers {
     let first = CONFIG as u32 + 1;
-    let last = first + u32::try_from(listeners).unwrap_or(u32::MAX - first);
-    ((first..last).collect(), last)
+    let lifeline = first + u32::try_from(listeners).unwrap_or(u32::MAX - first - 1);
+    Numbers {
+        listeners: (first..lifeline).collect(),
+        lifeline,
+        scoreboard: lifeline + 1,
+    }
 }
 
 /// How a supervisor is started; the same for every start of it.
@@ -45,6 +60,8 @@ pub struct Recipe {
     pub listeners: Vec<OwnedFd>,
     /// Read end of the generation's pipe.
     pub lifeline: OwnedFd,
+    /// The page with httpd's scoreboard, if the group may see it.
+    pub scoreboard: Option<OwnedFd>,
 }
 
 /// A step of the start that may fail, as the child reports it.
@@ -156,6 +173,7 @@ impl Recipe {
             .into_iter()
             .chain(self.listeners.iter().map(AsRawFd::as_raw_fd))
             .chain([self.lifeline.as_raw_fd()])
+            .chain(self.scoreboard.as_ref().map(AsRawFd::as_raw_fd))
             .collect();
         let mut prepared = Prepared {
             arguments: &arguments,
@@ -252,7 +270,7 @@ impl Recipe {
     }
 
     /// Puts the descriptors where the supervisor expects them: 0 to 2, the configuration, the
-    /// listeners, the lifeline. Everything else is closed by exec, also the program, whose number
+    /// listeners, the lifeline, the scoreboard. Everything else is closed by exec, also the program, whose number
     /// is the result.
     ///
     /// # Safety
@@ -300,7 +318,7 @@ impl Recipe {
 struct Prepared<'p> {
     arguments: &'p [*const c_char],
     environment: &'p [*const c_char],
-    /// The configuration, the listeners, the lifeline.
+    /// The configuration, the listeners, the lifeline, the scoreboard.
     sources: Vec<c_int>,
     /// Room for where they are meanwhile.
     moved: Vec<c_int>,
@@ -435,8 +453,13 @@ mod tests {
 
     #[test]
     fn descriptors_follow_the_configuration() {
-        assert_eq!(numbers(2), (vec![4, 5], 6));
-        assert_eq!(numbers(0), (vec![], 4));
+        let of = |listeners, lifeline, scoreboard| Numbers {
+            listeners,
+            lifeline,
+            scoreboard,
+        };
+        assert_eq!(numbers(2), of(vec![4, 5], 6, 7));
+        assert_eq!(numbers(0), of(vec![], 4, 5));
     }
 
     #[test]
@@ -474,6 +497,7 @@ mod tests {
             log: log.into(),
             listeners: vec![listener],
             lifeline,
+            scoreboard: None,
         };
         drop(_write);
         let pid = recipe.start(b"text").unwrap();
@@ -503,6 +527,7 @@ mod tests {
             log: std::fs::File::open("/dev/null").unwrap().into(),
             listeners: Vec::new(),
             lifeline,
+            scoreboard: None,
         };
         let failure = recipe.start(b"").unwrap_err();
         assert_eq!(failure.step, "execveat");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::group::{Group, Groups};
 use super::identity::{self, Identity};
 use super::socket::{self, Naming};
-use super::{generation, places, route, spawn};
+use super::{generation, places, route, scoreboard, spawn};
 use crate::daemon::control::Script;
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
@@ -20,8 +20,8 @@ use crate::httpd::config::{Globals, ServerConfig, expand};
 use crate::httpd::gateway::choose::{self, Configured};
 use crate::httpd::gateway::load;
 use crate::messages::{
-    BAD_PROCESS_GROUP, CORE_DUMPS, LIFELINE_FAILED, NO_GATEWAY_DIRECTORY, NO_SUPERVISOR_PROGRAM,
-    SOCKET_FAILED, UNDECLARED_PROCESS_GROUP, USER_IGNORED,
+    BAD_PROCESS_GROUP, CORE_DUMPS, LIFELINE_FAILED, NO_GATEWAY_DIRECTORY, NO_SCOREBOARD_PAGE,
+    NO_SUPERVISOR_PROGRAM, SOCKET_FAILED, UNDECLARED_PROCESS_GROUP, USER_IGNORED,
 };
 
 /// The file name of the supervisor, beside the gateways.
@@ -276,6 +276,11 @@ impl Shared {
             server_description: mpm::description().to_vec(),
             server_built: mpm::built().to_vec(),
             mpm_name: mpm::name().to_vec(),
+            telemetry_socket: globals.telemetry.socket.map(|path| path.bytes().to_vec()),
+            telemetry_interval: globals.telemetry.interval(),
+            telemetry_user_agent: globals.telemetry.user_agent,
+            slow_requests: globals.telemetry.slow_requests,
+            parent_pid: std::process::id(),
             ..GroupConfig::default()
         };
         Shared {
@@ -333,6 +338,13 @@ impl Shared {
             server_description: shared.server_description,
             server_built: shared.server_built,
             mpm_name: shared.mpm_name,
+            telemetry_socket: shared
+                .telemetry_socket
+                .map(|path| route::within(root, &path).to_vec()),
+            telemetry_interval: shared.telemetry_interval,
+            telemetry_user_agent: shared.telemetry_user_agent,
+            slow_requests: shared.slow_requests,
+            parent_pid: shared.parent_pid,
             ..own
         }
     }
@@ -380,9 +392,11 @@ fn start(
         listeners.push(listener);
         group.sockets.push(path);
     }
-    let (numbers, lifeline_number) = spawn::numbers(listeners.len());
-    config.listener_fds = numbers;
-    config.lifeline_fd = Some(lifeline_number);
+    let numbers = spawn::numbers(listeners.len());
+    config.listener_fds = numbers.listeners;
+    config.lifeline_fd = Some(numbers.lifeline);
+    let scoreboard = scoreboard_of(group, main);
+    config.scoreboard_fd = scoreboard.is_some().then_some(numbers.scoreboard);
 
     let failed = |what: &str, error: std::io::Error| format!("{SOCKET_FAILED}{what}: {error}");
     let program = std::fs::File::open(plan.gateways.join(PROGRAM))
@@ -408,6 +422,7 @@ fn start(
         lifeline: lifeline
             .try_clone()
             .map_err(|error| failed("the lifeline", error))?,
+        scoreboard,
     };
     generation::add(
         config,
@@ -416,6 +431,25 @@ fn start(
         group.server().as_ptr(),
         main.process_pool().as_ptr(),
     )
+}
+
+/// The page with httpd's scoreboard, if the group may see it.
+fn scoreboard_of(group: &Group, main: Server<'_>) -> Option<OwnedFd> {
+    if !group.options.worker.server_metrics {
+        return None;
+    }
+    match scoreboard::descriptor() {
+        Ok(page) => Some(page),
+        Err(error) => {
+            let line = format!(
+                "{NO_SCOREBOARD_PAGE}WSGIDaemonProcess {}: server-metrics=On has no effect: the \
+                 page for it could not be made: {error}",
+                group.label()
+            );
+            main.log(Level::Warning, line.as_bytes());
+            None
+        }
+    }
 }
 
 /// A C string; NUL cannot come from a configuration file.

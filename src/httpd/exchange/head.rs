@@ -81,6 +81,16 @@ pub struct Split<'r> {
     pub script_name: Cow<'r, [u8]>,
     /// `PATH_INFO`.
     pub path_info: Cow<'r, [u8]>,
+    /// Of a script that another one includes: its own path, which `SCRIPT_NAME` goes beyond.
+    included: Option<Cow<'r, [u8]>>,
+}
+
+impl Split<'_> {
+    /// The path that the application is found at, which names its application group.
+    #[inline]
+    pub fn mount(&self) -> &[u8] {
+        self.included.as_deref().unwrap_or(&self.script_name)
+    }
 }
 
 /// Splits the path of `request`; runs of slashes become one.
@@ -88,15 +98,21 @@ pub struct Split<'r> {
 pub fn split(request: Request<'_>) -> Split<'_> {
     let uri = request.uri();
     let path_info = request.path_info();
-    // A script that another one includes keeps the path of the outer request as path info.
-    let end = if request.protocol() == b"INCLUDED" {
-        uri.len()
-    } else {
-        script_end(uri, path_info).unwrap_or_else(|| request.path_info_start())
-    };
+    let end = script_end(uri, path_info).unwrap_or_else(|| request.path_info_start());
+    let mount = slashes::collapse(&uri[..end]);
+    let path_info = slashes::collapse(path_info);
+    if request.protocol() == b"INCLUDED" {
+        // As CGI scripts are told: what includes it has asked for all of the path.
+        return Split {
+            script_name: slashes::collapse(uri),
+            path_info,
+            included: Some(mount),
+        };
+    }
     Split {
-        script_name: slashes::collapse(&uri[..end]),
-        path_info: slashes::collapse(path_info),
+        script_name: mount,
+        path_info,
+        included: None,
     }
 }
 
@@ -164,6 +180,9 @@ pub fn with_head<'r, T>(
         match name.len() {
             5 if name.eq_ignore_ascii_case(b"HTTPS") => https_variable |= says_https(value),
             4 if name.eq_ignore_ascii_case(b"PATH") => {}
+            // mod_wsgi keeps its own variables from applications, and configurations may hide
+            // theirs in the same way.
+            _ if name.starts_with(b"mod_wsgi.x-") => {}
             _ => variables.push(name, value),
         }
     }

@@ -237,6 +237,11 @@ impl<'r> HttpdExchange<'r> {
             Send::Flush => brigade.append_flush(),
             Send::End => {
                 self.ended.set(true);
+                if self.request.may_have_body() && !self.body_has_ended() {
+                    // httpd reads the rest of the body before it sends what it holds back, and the
+                    // client may be waiting for the answer before it sends any.
+                    brigade.append_flush();
+                }
                 brigade.append_eos();
             }
             Send::Keep if brigade.is_empty() => return self.reachable(),

@@ -5,13 +5,14 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Instant;
 
 use crate::exchange::abi::{
-    HashSeed, HostTable, Import, InterpreterOptions, Opt, RuntimeOptions, Slice, Source, Text,
-    VERSION,
+    HashSeed, HostTable, Import, InterpreterOptions, MetricsOptions, Opt, RuntimeOptions, Slice,
+    Source, Text, VERSION,
 };
 use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
-use crate::httpd::apache::{Pool, PoolStr, Server, log_id, mpm};
+use crate::httpd::apache::{Pool, PoolStr, Server, log_id, mpm, scoreboard};
 use crate::httpd::config::interpreters::Interpreters;
+use crate::httpd::config::telemetry::Telemetry;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
@@ -31,6 +32,9 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// request. Its pool outlives the child's.
 static MAIN: AtomicPtr<server_rec> = AtomicPtr::new(core::ptr::null_mut());
 
+/// `WSGIServerMetrics`, for this process.
+static SERVER_METRICS: AtomicBool = AtomicBool::new(false);
+
 /// How long Python's exit handlers may take; httpd's parent is less patient than ten seconds.
 const STOP_DEADLINE_MS: u32 = 3_000;
 
@@ -44,6 +48,7 @@ static HOST: HostTable = HostTable {
     log_from: host_log_from,
     logs: host_logs,
     is_ending,
+    scoreboard: host_scoreboard,
 };
 
 /// The gateway; `None` where Python does not run in this process.
@@ -71,6 +76,8 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         for group in config.globals().groups().map_or(&[][..], Groups::all) {
             group.prepare_client();
         }
+        let metrics = config.globals().telemetry.server_metrics;
+        SERVER_METRICS.store(metrics == Some(true), Ordering::Relaxed);
         let Some(choice) = config.globals().gateway else {
             return;
         };
@@ -198,6 +205,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         server_description: Text::from(mpm::description()),
         server_built: Text::from(mpm::built()),
         mpm_name: Text::from(mpm::name()),
+        metrics: metrics(&globals.telemetry),
         interpreters: InterpreterOptions {
             rules: Slice::new(&rules),
             free_threading: interpreters.free_threading(b""),
@@ -206,6 +214,33 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
     };
     // SAFETY: both tables are valid; this is the child's first thread, after the fork.
     unsafe { (table.start)(&HOST, &options) }
+}
+
+fn metrics(telemetry: &Telemetry) -> MetricsOptions<'_> {
+    // With WSGIRestrictEmbedded On, Python may run here for other things than requests.
+    MetricsOptions {
+        socket: Opt::new(telemetry.socket.as_ref().map(PoolStr::bytes)),
+        interval_s: telemetry.interval(),
+        slow_requests_s: telemetry.slow_requests,
+        with_user_agent: telemetry.user_agent,
+        parent_pid: mpm::parent_pid(),
+    }
+}
+
+/// httpd's scoreboard for an application in this process.
+unsafe extern "C" fn host_scoreboard(
+    context: *mut c_void,
+    take: unsafe extern "C" fn(*mut c_void, Text<'_>),
+) {
+    guard(Place::Server(MAIN.load(Ordering::Acquire)), (), || {
+        if !SERVER_METRICS.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(scoreboard) = scoreboard::read() {
+            // SAFETY: the gateway's function and the context that it has given for it.
+            unsafe { take(context, Text::new(&scoreboard.encode())) }
+        }
+    });
 }
 
 /// Clean-up of the child's pool: exit of the process, after its threads have ended; with prefork

@@ -11,7 +11,7 @@ use crate::exchange::{Level, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::handler_script::HANDLE_REQUEST;
 use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
-use crate::httpd::daemon::{Group, route};
+use crate::httpd::daemon::{Group, route, scoreboard};
 use crate::httpd::exchange::response::Replacement;
 use crate::httpd::exchange::{HttpdExchange, ResponseRules, head, table};
 use crate::httpd::sys::boundary::{self, guard};
@@ -105,7 +105,7 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
     let split = head::split(request);
     let scope = expand::Scope {
         request,
-        script_name: &split.script_name,
+        script_name: split.mount(),
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
     let pass_authorization = config.pass_authorization();
@@ -271,7 +271,12 @@ impl<'r> Place<'r> {
         let group = route::find(request, config, name)?;
         route::check_script(request, script.path, group)?;
         match group.client() {
-            Some(pools) => Ok(Place::Group(group, pools)),
+            Some(pools) => {
+                if group.options.worker.server_metrics {
+                    scoreboard::refresh();
+                }
+                Ok(Place::Group(group, pools))
+            }
             None => Err(Refusal::new(
                 sys::HTTP_INTERNAL_SERVER_ERROR,
                 NO_CLIENT,

@@ -13,7 +13,7 @@ pub use identity::module_index;
 
 use core::ffi::{CStr, c_char, c_int};
 
-use crate::httpd::daemon::generation;
+use crate::httpd::daemon::{generation, scoreboard};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 
@@ -57,6 +57,7 @@ static AFTER_ACCESS: Names<2> = {
 unsafe extern "C" fn monitor(_: *mut apr_pool_t, server: *mut server_rec) -> c_int {
     guard(Place::Server(server), sys::DECLINED, || {
         generation::try_again();
+        scoreboard::refresh();
         sys::DECLINED
     })
 }

@@ -41,7 +41,7 @@ pub unsafe extern "C" fn check_config(
             match identity::check().and_then(|()| resolve(pool, server)) {
                 Ok(()) => {
                     if let Some(config) = ServerConfig::of(server) {
-                        remarks::say(&config.globals().remarks, server);
+                        remarks::say(config.globals(), server);
                     }
                     start::warn_undeclared(server);
                     warn_interpreters(server);

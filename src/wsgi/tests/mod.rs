@@ -2,6 +2,8 @@
 //! wrapped in `wsgiref.validate` where it is meant to conform.
 
 mod environ;
+mod events;
+mod handlers;
 mod input;
 mod memory_exchange;
 mod observed;
@@ -54,6 +56,7 @@ pub(crate) fn start_python() {
             python_eggs: None,
             working_directory: None,
             run_once: false,
+            metrics: runtime::MetricsOptions::default(),
             interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
@@ -68,6 +71,7 @@ pub(crate) fn start_python() {
             logs: Box::new(|_| true),
             is_ending: Box::new(|| false),
             replacement: None,
+            scoreboard: Box::new(|| None),
         };
         runtime::start(options, services).expect("Python starts");
     });
@@ -121,11 +125,15 @@ impl App {
                 context_prefix: Opt::new(Some(b"")),
                 context_document_root: Opt::new(Some(b"/srv")),
                 request_scheme: "http".into(),
-                script_filename: path.into(),
+                script_filename: call.resource.unwrap_or(path).into(),
                 process_group: Text::EMPTY,
                 application_group: self.group.into(),
                 callable_object: call.callable.into(),
-                request_handler: "wsgi-script".into(),
+                request_handler: if call.handler_script {
+                    "mine".into()
+                } else {
+                    "wsgi-script".into()
+                },
                 listener_host: Text::EMPTY,
                 listener_port: "80".into(),
             },
@@ -146,7 +154,7 @@ impl App {
             daemon_restarts: 0,
             daemon_time_us: 0,
             server_pid: std::process::id(),
-            request_id: Opt::NONE,
+            request_id: Opt::new(call.request_id.map(str::as_bytes)),
             connection_id: Opt::NONE,
             headers: Slice::new(&headers),
             variables: Slice::new(&variables),
@@ -154,7 +162,7 @@ impl App {
         let target = Target {
             script: path.into(),
             mtime_us: self.mtime_us,
-            resource: path.into(),
+            resource: call.resource.unwrap_or(path).into(),
             reloading: true,
             keep_on_failure: call.keep_on_failure,
             handler_script: call.handler_script,
@@ -184,6 +192,7 @@ struct Call<'a> {
     server_name: &'a str,
     script_name: &'a str,
     mount_point: Option<&'a str>,
+    request_id: Option<&'a str>,
     path_info: &'a str,
     request_uri: &'a str,
     query_string: &'a str,
@@ -194,6 +203,7 @@ struct Call<'a> {
     gone_after: Option<usize>,
     keep_on_failure: bool,
     handler_script: bool,
+    resource: Option<&'a str>,
 }
 
 impl Default for Call<'_> {
@@ -204,6 +214,7 @@ impl Default for Call<'_> {
             server_name: "localhost",
             script_name: "",
             mount_point: None,
+            request_id: None,
             path_info: "/",
             request_uri: "/",
             query_string: "",
@@ -214,6 +225,7 @@ impl Default for Call<'_> {
             gone_after: None,
             keep_on_failure: true,
             handler_script: false,
+            resource: None,
         }
     }
 }

@@ -5,7 +5,9 @@
 
 import json
 import os
+import signal
 import threading
+import time
 from wsgiref.validate import validator
 
 import mod_wsgi
@@ -165,10 +167,45 @@ def subscribe(environ, start_response):
     return support.answer(start_response, str(os.getpid()))
 
 
+def burn(environ, start_response):
+    """Uses a second of the processor."""
+    while time.process_time() < 1.1:
+        pass
+    return support.answer(start_response, "burnt")
+
+
+STOPPING = threading.Event()
+
+
+def until_stopping(environ, start_response):
+    """Answers when the process stops, as an application that waits for news does."""
+    mod_wsgi.subscribe_shutdown(lambda name, **event: STOPPING.set())
+    support.note(support.query(environ)["file"], "begun")
+    assert STOPPING.wait(15)
+    return support.answer(start_response, str(os.getpid()))
+
+
+def forking(environ, start_response):
+    """A process forked off this one signals itself; how it ends."""
+    child = os.fork()
+    if child == 0:
+        for sign in (signal.SIGHUP, signal.SIGUSR2):
+            os.kill(os.getpid(), sign)
+        os._exit(7)
+    _, status = os.waitpid(child, 0)
+    return support.answer(start_response, str(os.waitstatus_to_exitcode(status)))
+
+
+def hanging(environ, start_response):
+    """Its process does not want to stop."""
+    mod_wsgi.subscribe_shutdown(lambda name, **event: time.sleep(30))
+    return support.answer(start_response, str(os.getpid()))
+
+
 PATHS = {
     function.__name__.replace("_", "-"): function
     for function in (of, fine, echo, stream, raising, raising_in_close, exiting, replacing)
-    + (raising_late, bad_head, data, active, hold, subscribe)
+    + (raising_late, bad_head, data, active, hold, subscribe, burn, until_stopping, forking, hanging)
 }
 
 

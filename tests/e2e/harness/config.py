@@ -109,6 +109,9 @@ class Config:
             "    Options FollowSymLinks",
             "</Directory>",
         ]
+        if paths.PEER:
+            # Its default was compiled in.
+            lines.append(f'WSGISocketPrefix "{self.root}/run/wsgi"')
         if self.http2:
             lines.append("Protocols h2 h2c http/1.1")
         if self.mode == "daemon":

@@ -2,7 +2,7 @@
 
 A layout is what one finds in the wild: an ``httpd.conf`` written for mod_wsgi, and the files that
 it speaks of. Nothing of it is changed but what belongs to a machine: the ``LoadModule`` line of
-mod_wsgi, the places of httpd's own modules, of directories and of the Python, ports, names of users.
+mod_wsgi, the places of httpd's modules, of directories and of the Python, ports, names of users.
 """
 
 from __future__ import annotations
