@@ -374,6 +374,7 @@ def test_addresses_are_taken_as_they_are(server, name, value):
         ("X-Forwarded-Script-Name", "//evil.example"),
         ("X-Forwarded-Prefix", "//evil.example/"),
         ("X-Forwarded-Prefix", "https://evil.example/"),
+        ("X-Forwarded-Prefix", "/evil,/prefix"),
     ],
 )
 def test_impossible_values_change_nothing(server, name, value):
@@ -610,3 +611,7 @@ def test_http_2(server):
     assert response.protocol == "HTTP/2"
     env = json.loads(response.body)["values"]
     assert env["REMOTE_ADDR"] == env["HTTP_X_FORWARDED_FOR"] == "198.51.100.1"
+    options += ["-H", "X-Forwarded-For: 10.0.0.2", "-H", "X_Forwarded_For: 203.0.113.7"]
+    env = json.loads(curl(server.url("/listed"), *options).body)["values"]
+    assert env["REMOTE_ADDR"] == "198.51.100.1"
+    assert env["HTTP_X_FORWARDED_FOR"] == "198.51.100.1, 10.0.0.2"
