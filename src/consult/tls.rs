@@ -9,6 +9,7 @@ use super::ServerSide;
 use crate::python::attach::Attached;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::{Owned, bytes_of, int, latin1, latin1_bytes, type_name};
+use crate::python::order;
 use crate::python::raise::{Kind, Result, raise};
 use crate::python::request::RequestCore;
 use crate::python::slots::{self, Methods, object_slot};
@@ -89,14 +90,12 @@ unsafe fn with_view(
     object_slot(|| {
         // SAFETY: an instance of Auth, kept alive by the caller; CPython calls us attached to the
         // interpreter that made it. A view that is not null is alive while we stay attached.
-        let (py, view) = unsafe {
+        let (py, object) = unsafe {
             let object = &*object.cast::<Auth>();
-            (
-                Attached::assume(object.interpreter),
-                object.view.get().as_ref(),
-            )
+            (Attached::assume(object.interpreter), object)
         };
-        match view {
+        // SAFETY: as above.
+        order::within(py, || match unsafe { object.view.get().as_ref() } {
             Some(view) if view.core.is_own_thread() => body(py, view),
             Some(_) => Err(raise(
                 py,
@@ -108,7 +107,7 @@ unsafe fn with_view(
                 Kind::Runtime,
                 "the request that this mod_ssl function belongs to has ended",
             )),
-        }
+        })
     })
 }
 

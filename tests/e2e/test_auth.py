@@ -482,8 +482,8 @@ def test_the_body_reaches_the_application(server):
 
 @pytest.mark.modes("embedded")
 def test_a_consultation_within_a_response(new_httpd):
-    """A filter that sends a response may make a subrequest, on the same thread: what the application
-    writes afterwards still belongs to its own request."""
+    """A filter that sends a response may make a subrequest, on the same thread: what the
+    application writes afterwards still belongs to its own request."""
     with new_httpd(modules=["auth_basic", "include", "filter"]) as httpd:
         httpd.write("htdocs/part.txt", "part")
         httpd.write(

@@ -73,7 +73,7 @@ class Told:
 
 @pytest.mark.checklist(216)
 def test_application_groups(new_httpd):
-    with new_httpd(modules=["auth_basic"], threads=1) as httpd:
+    with new_httpd(modules=["auth_basic"], threads=4) as httpd:
         script = write(httpd, "tells.py", "one", 100)
         groups = {
             "unset": "",
@@ -110,7 +110,7 @@ def test_application_groups(new_httpd):
 @pytest.mark.modes("embedded")
 def test_the_main_interpreter_is_kept_for_them(new_httpd):
     """As in mod_wsgi: an application and a script that asks for nothing do not meet."""
-    with new_httpd(modules=["auth_basic"], threads=1) as httpd:
+    with new_httpd(modules=["auth_basic"], threads=4) as httpd:
         script = write(httpd, "tells.py", "one", 100)
         httpd.write(
             "app.wsgi",
@@ -136,7 +136,7 @@ def test_the_main_interpreter_is_kept_for_them(new_httpd):
 
 @pytest.mark.checklist(216)
 def test_a_changed_script_is_loaded_anew_in_place(new_httpd):
-    with new_httpd(modules=["auth_basic"], threads=2) as httpd:
+    with new_httpd(modules=["auth_basic"], threads=4) as httpd:
         script = write(httpd, "tells.py", "one", 100)
         httpd.add(f"WSGIScriptAlias / {httpd.apps}/who.wsgi")
         httpd.add(user_section("/", script))
@@ -158,7 +158,7 @@ def test_a_changed_script_is_loaded_anew_in_place(new_httpd):
 
 @pytest.mark.parametrize("broken", ["def broken(:", "raise RuntimeError('not today')", None])
 def test_a_script_that_does_not_load_lets_nobody_in(new_httpd, broken):
-    with new_httpd(modules=["auth_basic"], threads=2) as httpd:
+    with new_httpd(modules=["auth_basic"], threads=4) as httpd:
         script = write(httpd, "tells.py", "one", 100)
         httpd.add(f"WSGIScriptAlias / {httpd.apps}/who.wsgi")
         httpd.add(user_section("/", script))
@@ -299,7 +299,7 @@ def with_htaccess(httpd, switch, text, allow="AuthConfig"):
 @pytest.mark.parametrize("directive", DIRECTIVES)
 @pytest.mark.parametrize("switch", ["", "WSGIHtaccessScripts Off"])
 def test_not_in_htaccess(new_httpd, directive, switch):
-    with new_httpd(modules=["auth_basic", "alias"], threads=1) as httpd:
+    with new_httpd(modules=["auth_basic", "alias"], threads=4) as httpd:
         with_htaccess(httpd, switch, directive + " {script}\n")
         httpd.expect_log(f"{directive} is not allowed here: .*WSGIHtaccessScripts On")
         assert httpd.request("/files/x.txt").status == 500
@@ -335,7 +335,7 @@ def test_in_htaccess(new_httpd):
 @ours
 @pytest.mark.modes("embedded")
 def test_errors_in_htaccess(new_httpd):
-    with new_httpd(modules=["auth_basic", "alias"], threads=1) as httpd:
+    with new_httpd(modules=["auth_basic", "alias"], threads=4) as httpd:
         with_htaccess(httpd, "WSGIHtaccessScripts On", "WSGIAccessScript {script} oops\n")
         httpd.expect_log("Invalid option to WSGIAccessScript definition: 'oops'")
         assert httpd.request("/files/x.txt").status == 500
@@ -343,7 +343,7 @@ def test_errors_in_htaccess(new_httpd):
 
 @pytest.mark.modes("embedded")
 def test_allow_override_counts_first(new_httpd):
-    with new_httpd(modules=["auth_basic", "alias"], threads=1) as httpd:
+    with new_httpd(modules=["auth_basic", "alias"], threads=4) as httpd:
         with_htaccess(
             httpd, "WSGIHtaccessScripts On", "WSGIAccessScript {script}\n", allow="FileInfo"
         )

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 import pytest
 from harness import layout, paths
+from harness.client import Connection
 from harness.group import ROOT
 from harness.layout import Layout
 from harness.server import Httpd
@@ -643,6 +644,80 @@ class TestBehindProxy:
         moved = server.request("/api/moved", host=f"front.example:{server.port}")
         assert moved.status == 302
         assert moved.header("Location") == f"http://front.example:{server.port}/api/here"
+
+
+# What packages leave in conf.d
+
+
+class TestPackaged:
+    @pytest.fixture(scope="class")
+    def server(self, new_httpd):
+        with served(new_httpd, "packaged") as server:
+            yield server
+
+    def test_graphite(self, server):
+        seen = parts(server.get("/render", host="graphite"))
+        assert seen[:2] == ["graphite", "preloaded"]
+        assert server.get("/content/logo.txt", host="graphite").text == "a picture\n"
+
+    def test_a_script_without_a_suffix(self, server):
+        headers = {"Authorization": "Bearer x", "X-Auth-Token": "gAAA"}
+        with Connection(server.tls_port) as connection:
+            connection.request("/v3/auth/tokens", headers=headers)
+            answer = connection.read_response()
+        assert answer.status == 300
+        assert answer.text == "identity-public||/v3/auth/tokens|Bearer x|gAAA"
+        with Connection(server.tls_port) as connection:
+            connection.request("/v3/federation/saml/auth")
+            answer = connection.read_response()
+        assert answer.status == 300
+        assert answer.text.split("|")[2] == "/v3/federation/saml/auth"
+
+    @pytest.mark.parametrize("host", ["graphite", "dashboard"])
+    def test_an_alias_with_a_handler(self, server, host):
+        answer = server.request("/identity/v3", host=host)
+        assert answer.status == 300
+        assert answer.text.split("|")[:3] == ["identity:admin", "/identity", "/v3"]
+
+    def test_the_dashboard(self, server):
+        moved = server.request("/", host="dashboard")
+        assert (moved.status, moved.header("Location")) == (301, "http://dashboard/horizon/")
+        assert parts(server.get("/horizon/auth", host="dashboard")) == [
+            "/horizon",
+            "/auth",
+            "False",
+        ]
+        assert server.get("/horizon/static/style.txt", host="dashboard").text == "style\n"
+
+
+# Written by a program
+
+
+@NEEDS_PACKAGES
+class TestGenerated:
+    @pytest.fixture(scope="class")
+    def server(self, new_httpd):
+        with served(new_httpd, "generated") as server:
+            yield server
+
+    def test_files_then_the_application(self, server):
+        assert server.get("/plain.txt").text == "plain file\n"
+        assert server.get("/page.md").text == "<pre># Heading</pre>"
+        seen = parts(server.get("/no/such/file"))
+        assert seen[:5] == ["site", "localhost:8000", "", "/no/such/file", "-"]
+        assert os.path.realpath(seen[5]) == os.path.realpath(paths.VENV)
+
+    def test_compression(self, server):
+        # mod_deflate leaves a response alone that is smaller than what gzip adds to it.
+        answer = server.get(f"/{'long' * 50}", headers={"Accept-Encoding": "gzip"})
+        assert gzip.decompress(answer.body).startswith(b"site|localhost:8000|")
+
+    def test_members(self, server):
+        server.allow_log(r"^AH0(1617|1618|1629|1630|1631|1796|1797)")
+        assert server.request("/members/x").status == 401
+        assert server.request("/members/x", headers=basic("member", "no")).status == 401
+        seen = parts(server.get("/members/x", headers=basic("member", "secret")))
+        assert seen[3:5] == ["/members/x", "member"]
 
 
 @pytest.mark.rwsgi

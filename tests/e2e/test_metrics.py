@@ -106,7 +106,11 @@ def test_keys(server, fresh, threads):
             assert (metrics[f"{phase}_time{end}"] is None) == absent
     for key in OTHER_KEYS:
         if key.startswith("request_threads_") and key.rpartition("_")[2] in (
-            "completed", "buckets", "time", "elapsed", "duration",
+            "completed",
+            "buckets",
+            "time",
+            "elapsed",
+            "duration",
         ):
             assert len(metrics[key]) == threads, key
     assert metrics["request_threads_maximum"] == threads

@@ -94,7 +94,7 @@ impl Split<'_> {
 }
 
 /// Splits the path of `request`; runs of slashes become one.
-#[inline]
+#[inline(always)]
 pub fn split(request: Request<'_>) -> Split<'_> {
     let uri = request.uri();
     let path_info = request.path_info();
