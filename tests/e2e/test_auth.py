@@ -210,7 +210,7 @@ def test_no_function(server):
 
 
 def test_no_file(server):
-    server.expect_log("RWSGI0103: .*FileNotFoundError exception raised processing WSGI script '.*missing.py'")
+    server.expect_log("RWSGI0103: .*FileNotFoundError exception raised .*missing.py")
     assert server.request("/nothing/missing", headers=basic("true")).status == 500
 
 
