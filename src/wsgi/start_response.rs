@@ -201,7 +201,9 @@ unsafe fn start(
                     return Err(raise_again(py, exc_info));
                 }
             }
-            None if progress.started.get() => {
+            // Before anything is sent the second call counts, as in mod_wsgi, although PEP 3333 wants
+            // exc_info for it.
+            None if progress.head_sent.get() => {
                 let message = "start_response was called more than once without exc_info";
                 return Err(raise(py, Kind::Runtime, message));
             }

@@ -316,6 +316,11 @@ def test_processes_without_python_say_nothing(new_httpd):
             httpd.add(f"WSGITelemetryService unix:{receiver.path}\nWSGIRestrictEmbedded On")
             # A service script serves no requests.
             script = httpd.write("apps/service.wsgi", "import time\ntime.sleep(60)\n")
+            # Python runs in httpd's own processes, too, but not for requests.
+            early = httpd.write("apps/early.wsgi", "")
+            httpd.add(
+                f"WSGIImportScript {early} process-group=%{{GLOBAL}} application-group=%{{GLOBAL}}"
+            )
             httpd.add(
                 "WSGIDaemonProcess service threads=0\n"
                 f"WSGIImportScript {script} process-group=service application-group=%{{GLOBAL}}"

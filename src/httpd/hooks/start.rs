@@ -68,7 +68,8 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    // What is to be loaded or asked in httpd's own processes needs Python there, whatever may be asked for.
+    // What is to be loaded or asked in httpd's own processes needs Python there, whatever serves
+    // requests.
     if globals.restrict_embedded == Some(true)
         && globals.imports.items().is_empty()
         && !globals.side_scripts.in_use
@@ -81,6 +82,9 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         .python_home
         .map(|home| PathBuf::from(std::ffi::OsStr::from_bytes(home.bytes())));
     let hint = match globals.groups() {
+        _ if globals.side_scripts.in_use => {
+            "; scripts for access, users, groups and dispatch run in httpd's own processes"
+        }
         Some(groups) if !groups.all().is_empty() => {
             "; if all applications run in process groups, set WSGIRestrictEmbedded On"
         }
