@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Installed;
 use super::home::{Home, Links};
-use super::record::{Build, Record, Minor};
+use super::record::{Build, Record};
 use super::resident::Resident;
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
