@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Installed;
 use super::home::{Home, Links};
-use super::record::{Minor, Record};
+use super::record::{Build, Record};
+use super::resident::Resident;
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
 /// Why no gateway was found.
@@ -159,12 +160,27 @@ fn installed(module: &Path) -> Result<Installed, Failure> {
     })
 }
 
-/// Chooses for the module file `module` and the configured home.
-pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
+/// Chooses for the module file `module` and the configured home. Where none is configured, a libpython
+/// that is in httpd already (`resident`) decides before the default.
+pub fn choose(
+    module: &Path,
+    home: Option<&Path>,
+    resident: Option<&Resident>,
+) -> Result<Found, Failure> {
     let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
-            let record = default(&installed)?;
+            let suits = |record: &&Record| {
+                resident.is_none_or(|other| other.suits(&record.version, record.is_free_threaded()))
+            };
+            let standard = default(&installed);
+            let record = match standard.as_ref().ok().filter(|record| suits(record)) {
+                Some(record) => record,
+                None => match installed.records.iter().find(suits) {
+                    Some(record) if resident.is_some() => record,
+                    _ => standard?,
+                },
+            };
             (record, Some(record.executable.clone()), None)
         }
         Some(directory) => {
@@ -212,10 +228,7 @@ fn versions(installed: &Installed) -> String {
     let all: Vec<String> = installed
         .records
         .iter()
-        .map(|record| {
-            let kind = if record.is_free_threaded() { "t" } else { "" };
-            format!("{}{kind}", record.minor)
-        })
+        .map(|record| record.build().to_string())
         .collect();
     if all.is_empty() {
         "none".to_owned()
@@ -237,43 +250,30 @@ fn for_home<'i>(
         message: format!("{} {} {refusal}", configured.what, directory.display()),
     })?;
     let (wanted, program) = match examined {
-        Home::Venv { minor, program } => (vec![minor], Some(program)),
-        Home::Prefix { minors } => (minors, None),
+        Home::Venv { build, program } => (vec![build], Some(program)),
+        Home::Prefix { builds } => (builds, None),
     };
     // Several versions may share a prefix: the default gateway's, else the newest with a gateway.
     let standard = default(installed).ok();
     let record = standard
-        .filter(|record| wanted.contains(&record.minor))
+        .filter(|record| wanted.contains(&record.build()))
         .or_else(|| {
-            wanted
-                .iter()
-                .rev()
-                .find_map(|minor| best(installed, *minor))
+            let of = |build: &Build| installed.records.iter().find(|r| r.build() == *build);
+            wanted.iter().rev().find_map(of)
         })
         .ok_or_else(|| missing(installed, configured, &wanted))?;
     match program {
         Some(program) => Ok((record, Some(program), None)),
         None => {
-            let program = directory.join(format!("bin/python{}", record.minor));
+            let program = directory.join(format!("bin/python{}", record.build()));
             Ok((record, Some(program), Some(directory.to_owned())))
         }
     }
 }
 
-/// The gateway for a version; one with the global lock before one without.
-fn best(installed: &Installed, minor: Minor) -> Option<&Record> {
-    let mut matching = installed.records.iter().filter(|r| r.minor == minor);
-    let first = matching.next()?;
-    if first.is_free_threaded() {
-        Some(matching.find(|r| !r.is_free_threaded()).unwrap_or(first))
-    } else {
-        Some(first)
-    }
-}
-
-fn missing(installed: &Installed, home: Configured<'_>, wanted: &[Minor]) -> Failure {
-    let found: Vec<String> = wanted.iter().map(Minor::to_string).collect();
-    let newest = wanted.last().map_or_else(String::new, Minor::to_string);
+fn missing(installed: &Installed, home: Configured<'_>, wanted: &[Build]) -> Failure {
+    let found: Vec<String> = wanted.iter().map(Build::to_string).collect();
+    let newest = wanted.last().map_or_else(String::new, Build::to_string);
     Failure {
         code: NO_GATEWAY,
         message: format!(
@@ -333,6 +333,7 @@ fn finish(
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Minor;
     use super::*;
     use std::fs;
 
@@ -377,8 +378,16 @@ mod tests {
             venv
         }
 
+        fn choose_beside(&self, version: &str) -> Result<Found, Failure> {
+            let other = Resident {
+                version: version.to_owned(),
+                file: String::new(),
+            };
+            choose(&self.0.join("mod_rwsgi.so"), None, Some(&other))
+        }
+
         fn choose(&self, home: Option<&Path>) -> Result<Found, Failure> {
-            choose(&self.0.join("mod_rwsgi.so"), home)
+            choose(&self.0.join("mod_rwsgi.so"), home, None)
         }
     }
 
@@ -391,6 +400,21 @@ mod tests {
         assert_eq!(tree.choose(None).unwrap_err().code, NO_GATEWAY);
         fs::write(tree.0.join("rwsgi/default"), "_rwsgi.cpython-312-x\n").unwrap();
         assert_eq!(tree.choose(None).unwrap().record.minor, Minor(3, 12));
+    }
+
+    #[test]
+    fn a_libpython_that_is_there_decides_before_the_default() {
+        let tree = Tree::new("resident");
+        tree.shared("311", "3.11.2").shared("312", "3.12.1");
+        let stem = |version| tree.choose_beside(version).map(|found| found.record.minor);
+        assert_eq!(stem("3.12.9 (main)").ok(), Some(Minor(3, 12)));
+        // There is none for it, and no default either.
+        assert!(stem("3.13.0 (main)").is_err());
+        fs::write(tree.0.join("rwsgi/default"), "_rwsgi.cpython-311-x\n").unwrap();
+        assert_eq!(stem("3.12.9 (main)").ok(), Some(Minor(3, 12)));
+        assert_eq!(stem("3.11.9 (main)").ok(), Some(Minor(3, 11)));
+        // The caller finds that they do not fit.
+        assert_eq!(stem("3.13.0 (main)").ok(), Some(Minor(3, 11)));
     }
 
     #[test]
@@ -407,6 +431,14 @@ mod tests {
         assert_eq!(found.home, None);
         let found = tree.choose(Some(&tree.venv("3.13.1"))).unwrap();
         assert_eq!(found.record.stem, "_rwsgi.cpython-313-x");
+        // One without the global lock is another Python.
+        let free = tree.venv("3.13.2");
+        fs::create_dir_all(free.join("lib/python3.13t")).unwrap();
+        let found = tree.choose(Some(&free)).unwrap();
+        assert_eq!(found.record.stem, "_rwsgi.cpython-313t-x");
+        fs::remove_file(tree.0.join("rwsgi/_rwsgi.cpython-313t-x.conf")).unwrap();
+        let message = tree.choose(Some(&free)).unwrap_err().message;
+        assert!(message.contains("PYTHON=python3.13t"), "{message}");
     }
 
     #[test]
