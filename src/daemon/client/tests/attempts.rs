@@ -134,6 +134,72 @@ fn a_request_that_was_refused_is_sent_again() {
     }
 }
 
+/// What a REQUEST says of attempts to send it: connections, refusals.
+fn attempts(request: &(Header, Vec<u8>)) -> (u16, u16) {
+    decode(request.0, &request.1, |request| {
+        (request.head.daemon_connects, request.head.daemon_restarts)
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_worker_is_told_of_earlier_attempts() {
+    let worker = Worker::start(move |listener| {
+        let mut peer = Peer::accept(&listener);
+        assert_eq!(attempts(&peer.expect(Kind::Request)), (1, 0));
+        peer.put(Kind::Retry, flag::CLOSE, Refused::Draining as u16, b"");
+        let mut peer = Peer::accept(&listener);
+        assert_eq!(attempts(&peer.expect(Kind::Request)), (2, 1));
+        peer.put(Kind::GoAway, flag::CLOSE, 0, b"");
+        let mut peer = Peer::accept(&listener);
+        assert_eq!(attempts(&peer.expect(Kind::Request)), (3, 2));
+        peer.reply(5, b"hello", flag::END);
+        // The next request begins anew.
+        assert_eq!(attempts(&peer.expect(Kind::Request)), (1, 0));
+        peer.reply(5, b"hello", flag::END);
+    });
+    let group = pools(&[&worker]);
+    for _ in 0..2 {
+        assert_eq!(forward(&group, &FakeFront::default()), outcome::DONE);
+    }
+    worker.finish();
+}
+
+#[test]
+fn a_line_of_the_log_may_say_where_it_was_made() {
+    use crate::daemon::wire::LogLine;
+    use crate::exchange::Level;
+    let worker = Worker::serve(|mut peer| {
+        peer.expect(Kind::Request);
+        let line = LogLine {
+            file: b"/srv/app.py",
+            number: 7,
+            line: b"logged",
+        };
+        peer.put(Kind::Log, flag::SOURCE, 4, &line.encode());
+        peer.put(Kind::Log, 0, 4, b"plain");
+        peer.reply(5, b"hello", flag::END);
+        // Without a length of the file's name it is malformed.
+        peer.expect(Kind::Request);
+        peer.put(Kind::Log, flag::SOURCE, 4, b"\0\0\0\0\0");
+    });
+    let group = pools(&[&worker]);
+    let front = FakeFront::default();
+    assert_eq!(forward(&group, &front), outcome::DONE);
+    let logged = front.logged.borrow();
+    assert!(
+        logged.contains(&(Level::Warning, "logged".to_owned())),
+        "{logged:?}"
+    );
+    assert!(
+        logged.contains(&(Level::Warning, "plain".to_owned())),
+        "{logged:?}"
+    );
+    let front = FakeFront::default();
+    assert_eq!(forward(&group, &front), 502);
+    worker.finish();
+}
+
 /// The outcome and code when the worker does `script` after it has read the request; a second
 /// request must not come.
 fn refused(script: impl FnOnce(&mut Peer) + Send + 'static) -> (i32, Option<String>, FakeFront) {
