@@ -10,12 +10,13 @@ use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::{ServerConfig, remarks};
 use crate::httpd::daemon::{Groups, start};
 use crate::httpd::gateway::record::Minor;
+use crate::httpd::gateway::resident::resident;
 use crate::httpd::gateway::{Choice, choose, load};
 use crate::httpd::hooks::identity;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 use crate::messages::{
-    FREE_THREADING_SCOPED, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OWN_GIL_UNKNOWN,
+    FREE_THREADING_SCOPED, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OTHER_PYTHON, OWN_GIL_UNKNOWN,
 };
 
 /// httpd's `check_config`: also runs for `apachectl configtest`, where `post_config` does not.
@@ -90,8 +91,27 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         }
         _ => "",
     };
-    let found = choose::choose(&module, home.as_deref())
+    let resident = resident();
+    let found = choose::choose(&module, home.as_deref(), resident.as_ref())
         .map_err(|failure| format!("{}{}{hint}", failure.code, failure.message))?;
+    if let Some(other) = resident.filter(|other| {
+        let record = &found.record;
+        !other.suits(&record.version, record.is_free_threaded())
+    }) {
+        let message = format!(
+            "{OTHER_PYTHON}{} is in httpd already, by a LoadFile line or another module, and the \
+             Python to be used is {}: no process can have both; remove that line, or install the \
+             gateway for its Python",
+            other.file, found.record.version
+        );
+        // Process groups do not mind, and they may be all that there is.
+        if hint.is_empty() {
+            return Err(message);
+        }
+        let line = format!("{message}; httpd's own processes have no Python now{hint}");
+        main.log(Level::Warning, line.as_bytes());
+        return Ok(());
+    }
     let keep = |path: &Path| -> PoolStr { pool.copy(path.as_os_str().as_bytes()) };
     globals.gateway = Some(Choice {
         gateway: keep(&found.gateway),
