@@ -45,7 +45,7 @@ READABLE := $(TOOLS)/readable_tree.sh
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install what building and testing need (Debian packages, Rust); asks nothing
@@ -113,6 +113,17 @@ test-matrix: deps ## Gateway, unit tests and core end-to-end tests for each of P
 .PHONY: test-matrix-here
 test-matrix-here: build venv
 	@$(TOOLS)/matrix.sh $(PYTHONS)
+
+.PHONY: python-free-threaded
+python-free-threaded: ## Build a Python without the GIL from Debian's source package (ten minutes)
+	@$(TOOLS)/python_free_threaded.sh
+
+.PHONY: test-free-threaded
+test-free-threaded: deps ## Core tests in that Python, with its GIL and without
+	@$(READABLE) test-free-threaded-here
+.PHONY: test-free-threaded-here
+test-free-threaded-here: build venv
+	@$(TOOLS)/free_threaded.sh
 
 .PHONY: check
 check: venv ## Formatting and lints of Rust and Python

@@ -5,6 +5,7 @@ use pyo3::ffi;
 use crate::exchange::abi::accepts;
 use crate::python::attach::Attached;
 use crate::python::object::{Owned, bytes_of, latin1_bytes, type_name};
+use crate::python::order;
 use crate::python::raise::{Raised, Result, is_raised};
 
 /// What a function has answered.
@@ -119,7 +120,8 @@ unsafe fn names(
     // SAFETY: a live object; the iterator's items are ours.
     unsafe {
         let iterator = Owned::from_new(ffi::PyObject_GetIter(object))?;
-        while let Ok(item) = Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) {
+        let next = || Owned::from_new(ffi::PyIter_Next(iterator.as_ptr()));
+        while let Ok(item) = order::outside(py, next) {
             let item = item.as_ptr();
             if ffi::PyUnicode_Check(item) == 0 && ffi::PyBytes_Check(item) == 0 {
                 let what = describe(item);

@@ -30,6 +30,7 @@ use crate::messages::{self, Code};
 use crate::python::attach::{self, Attached};
 use crate::python::exceptions;
 use crate::python::object::{Owned, latin1};
+use crate::python::order;
 use crate::python::raise::{Raised, Result};
 use crate::python::request::RequestCore;
 use crate::python::runtime::Runtime;
@@ -211,14 +212,14 @@ fn call(py: Attached, function: &Owned, environ: &Owned, arguments: &[Text<'_>])
     pointers.extend(texts.iter().map(Owned::as_ptr));
     let count = pointers.len() - 1;
     // SAFETY: live objects, as many as counted.
-    unsafe {
+    order::outside(py, || unsafe {
         Owned::from_new(ffi::PyObject_Vectorcall(
             function.as_ptr(),
             pointers.as_ptr().add(1),
             count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
             core::ptr::null_mut(),
         ))
-    }
+    })
 }
 
 /// The server during a consultation: a log, and an exchange without body and response.

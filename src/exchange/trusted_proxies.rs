@@ -270,14 +270,18 @@ impl<'a> Changes<'a> {
                         changes.port = Some(value);
                     }
                 }
-                XScriptName | XForwardedScriptName | XForwardedPrefix => {
-                    // An empty one is the root.
+                // An empty script name is the root.
+                XScriptName | XForwardedScriptName => {
                     changes.winners[Category::Script as usize] = Some(header);
                     if is_script_name(&value) {
-                        changes.script = Some(match header {
-                            XForwardedPrefix => without_trailing_slashes(value),
-                            _ => value,
-                        });
+                        changes.script = Some(value);
+                    }
+                }
+                XForwardedPrefix => {
+                    changes.winners[Category::Script as usize] = Some(header);
+                    // Some proxies add to what the client has sent.
+                    if is_script_name(&value) && !value.contains(&b',') {
+                        changes.script = Some(without_trailing_slashes(value));
                     }
                 }
                 XForwardedProto | XForwardedScheme | XScheme => {

@@ -5,11 +5,8 @@
 //! the GIL is done by a thread of its own ([`gc`]).
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -35,6 +32,10 @@ pub struct Service {
 /// What the receiver may let wait.
 const SEND_BUFFER: i32 = 64 * 1024;
 
+/// How long a receiver is waited for whose queue is full; the system's are short, ten datagrams
+/// usually. Only the reporter's threads wait, once in a report.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Requests that are running for long, reported at a time.
 const SLOW_AT_A_TIME: usize = 16;
 
@@ -43,8 +44,10 @@ const BEFORE_DEADLINE: Duration = Duration::from_millis(500);
 
 struct Reporter {
     service: Service,
-    path: PathBuf,
+    address: libc::sockaddr_un,
     socket: UnixDatagram,
+    /// Whether the receiver is waited for: not again in a report where that was in vain.
+    patient: AtomicBool,
     identity: Identity,
     /// When the process began, microseconds since the epoch.
     start_us: i64,
@@ -87,7 +90,7 @@ pub fn start(runtime: &'static Runtime) {
 
 fn try_start(runtime: &'static Runtime, service: &Service) -> std::io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     let room = SEND_BUFFER;
     // SAFETY: an int of that size; a smaller buffer is no reason to give up.
     unsafe {
@@ -100,7 +103,8 @@ fn try_start(runtime: &'static Runtime, service: &Service) -> std::io::Result<()
         );
     }
     let reporter = REPORTER.get_or_init(|| Reporter {
-        path: PathBuf::from(OsStr::from_bytes(&service.path)),
+        address: address(&service.path),
+        patient: AtomicBool::new(true),
         service: service.clone(),
         socket,
         identity: identity(runtime),
@@ -130,6 +134,18 @@ fn try_start(runtime: &'static Runtime, service: &Service) -> std::io::Result<()
         ),
     );
     Ok(())
+}
+
+/// The address of a socket; what is too long, and directives do not let through, is cut.
+fn address(path: &[u8]) -> libc::sockaddr_un {
+    // SAFETY: plain data, for which all zeroes is a value.
+    let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let room = address.sun_path.len() - 1;
+    for (place, byte) in address.sun_path[..room].iter_mut().zip(path) {
+        *place = *byte as core::ffi::c_char;
+    }
+    address
 }
 
 fn spawn(
@@ -223,9 +239,29 @@ impl Reporter {
             .wrapping_add(1)
     }
 
-    /// Sends a datagram; it is lost if nobody listens, or if whoever does has no room.
+    /// Sends a datagram; it is lost if nobody listens, or if whoever does has no room for long.
     fn send(&self, datagram: &[u8]) {
-        let _ = self.socket.send_to(datagram, &self.path);
+        let patient = self.patient.load(Ordering::Relaxed);
+        let flags = if patient { 0 } else { libc::MSG_DONTWAIT };
+        // SAFETY: bytes of that length, and an address of that size.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                datagram.as_ptr().cast(),
+                datagram.len(),
+                flags | libc::MSG_NOSIGNAL,
+                (&raw const self.address).cast(),
+                size_of::<libc::sockaddr_un>() as libc::socklen_t,
+            )
+        };
+        if sent < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock {
+            self.patient.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A report begins.
+    fn begin_report(&self) {
+        self.patient.store(true, Ordering::Relaxed);
     }
 
     fn is_ending(&self) -> bool {
@@ -285,6 +321,7 @@ impl Reporter {
 
     /// An interval.
     fn report(&self, sample: &Sample, slow: &[SlowRequest]) {
+        self.begin_report();
         let slow_us = recorder::slow_us();
         let interval_s = self.service.interval_s;
         let datagram = datagram::requests(
@@ -308,6 +345,7 @@ impl Reporter {
             if self.is_ending() {
                 return;
             }
+            self.begin_report();
             let interpreters = runtime.interpreters();
             for interpreter in &interpreters {
                 let guard = attach::attach(interpreter);

@@ -68,7 +68,8 @@ unsafe fn function(
         unsafe {
             let interpreter = ffi::PyCapsule_GetPointer(this, INTERPRETER.as_ptr());
             let interpreter = interpreter.cast::<Interpreter>().as_ref().ok_or(Raised)?;
-            body(Attached::assume(interpreter))
+            let py = Attached::assume(interpreter);
+            super::order::within(py, || body(py))
         }
     })
 }

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use pyo3::ffi;
 
 use super::interpreter::Interpreter;
+use super::order;
 use crate::exchange::MayBlock;
 use crate::metrics::observation;
 
@@ -63,6 +64,7 @@ impl Attached {
 /// Attached while it lives.
 pub struct AttachGuard {
     token: Attached,
+    section: Option<order::Section>,
 }
 
 impl AttachGuard {
@@ -80,6 +82,7 @@ impl AttachGuard {
 impl Drop for AttachGuard {
     fn drop(&mut self) {
         INSIDE.with(|inside| inside.set(inside.get() - 1));
+        self.section = None;
         // SAFETY: attached by the token; detaching returns the state that is kept in the
         // thread-local table.
         unsafe { ffi::PyEval_SaveThread() };
@@ -173,11 +176,13 @@ pub fn attach(interpreter: &'static Interpreter) -> AttachGuard {
     // SAFETY: this thread's own state of a live interpreter; not attached, by contract.
     unsafe { ffi::PyEval_RestoreThread(state) };
     INSIDE.with(|inside| inside.set(inside.get() + 1));
+    let token = Attached {
+        interpreter,
+        thread_bound: PhantomData,
+    };
     AttachGuard {
-        token: Attached {
-            interpreter,
-            thread_bound: PhantomData,
-        },
+        token,
+        section: Some(order::Section::enter(token)),
     }
 }
 

@@ -6,7 +6,7 @@ use pyo3::ffi;
 
 use super::attach::{self, Attached};
 use super::exceptions;
-use super::object::{Owned, float, int, latin1};
+use super::object::{Owned, dict_item_by_name, float, int, latin1};
 use super::raise::{Raised, Result};
 use super::runtime::Runtime;
 use crate::messages;
@@ -62,11 +62,8 @@ impl<'p> Event<'p> {
     pub fn publish_for(self, key: &CStr) -> Result<Option<Owned>> {
         let (py, dict) = (self.py, self.dict.clone_ref(self.py));
         self.publish()?;
-        // SAFETY: our own dict and a C string; the result is borrowed from the dict.
-        unsafe {
-            let found = ffi::PyDict_GetItemString(dict.as_ptr(), key.as_ptr());
-            Ok((!found.is_null()).then(|| Owned::from_borrowed(py, found)))
-        }
+        // SAFETY: our own dict.
+        unsafe { dict_item_by_name(py, dict.as_ptr(), key) }
     }
 
     /// Tells the subscribers.
@@ -86,7 +83,7 @@ impl<'p> Event<'p> {
 pub fn has_subscribers(py: Attached) -> bool {
     let callbacks = &py.interpreter().prelude().event_callbacks;
     // SAFETY: a live list, whose size is read.
-    unsafe { ffi::Py_SIZE(callbacks.as_ptr()) != 0 }
+    unsafe { ffi::PyList_GET_SIZE(callbacks.as_ptr()) != 0 }
 }
 
 /// Has requests observed from now on if anybody has subscribed to events here.

@@ -19,7 +19,7 @@ use super::raise::Result;
 use super::running::Running;
 use super::runtime::Runtime;
 use super::script::Scripts;
-use super::{log, raise};
+use super::{log, order, raise};
 use crate::exchange::Level;
 use crate::exchange::interpreters::Settings;
 use crate::messages;
@@ -32,6 +32,9 @@ pub struct Interpreter {
     /// Where requests queue for the interpreter's own GIL, if it has one.
     gate: Option<Gate>,
     group: OnceLock<Box<[u8]>>,
+    /// What the critical sections of [`order`] lock.
+    #[cfg(Py_GIL_DISABLED)]
+    lock: OnceCell<Owned>,
     types: OnceCell<Types>,
     prelude: OnceCell<Prelude>,
     wsgi: OnceCell<crate::wsgi::State>,
@@ -45,8 +48,8 @@ pub struct Interpreter {
 
 // SAFETY: the cells are filled while the interpreter is being made, by one thread, before it is
 // published; `scripts` and `running` are touched only while attached to this interpreter, that is, by
-// the one thread that holds its GIL, shared or its own, and no borrow of them is kept across a
-// detach.
+// the one thread that holds its GIL, shared or its own, or is in its critical section (`order`), and
+// no borrow of them is kept across a detach.
 unsafe impl Sync for Interpreter {}
 // SAFETY: as above; nothing in it belongs to a thread.
 unsafe impl Send for Interpreter {}
@@ -85,6 +88,8 @@ impl Interpreter {
             slot: plan.slot,
             gate: plan.gate,
             group: OnceLock::new(),
+            #[cfg(Py_GIL_DISABLED)]
+            lock: OnceCell::new(),
             types: OnceCell::new(),
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
@@ -94,6 +99,11 @@ impl Interpreter {
         }));
         // SAFETY: attached, by contract.
         let py = unsafe { Attached::assume(interpreter) };
+        #[cfg(Py_GIL_DISABLED)]
+        // SAFETY: attached; any object will do.
+        let _ = interpreter
+            .lock
+            .set(unsafe { Owned::from_new(ffi::PyList_New(0))? });
         let types = Types {
             text_log: log::make_type(py)?,
         };
@@ -111,6 +121,12 @@ impl Interpreter {
             crate::metrics::gc::watch(py)?;
         }
         Ok(interpreter)
+    }
+
+    /// What the critical sections of [`order`] lock.
+    #[cfg(Py_GIL_DISABLED)]
+    pub(super) fn lock(&self) -> &Owned {
+        self.lock.get().expect("set by build")
     }
 
     /// The C API's pointer.
@@ -246,6 +262,7 @@ pub(super) fn create_sub_interpreter(
     plan: Plan<'_>,
 ) -> core::result::Result<&'static Interpreter, String> {
     let guard = attach::attach(main);
+    let _aside = order::Aside::set();
     // SAFETY: attached to the main interpreter; making another leaves us attached to that one. (One
     // with its own GIL: `PyThreadState_Swap` gives the GIL of the state that it leaves back, and
     // takes that of the state that it attaches.) Its first thread state is used for building it only and then kept for ever: CPython up

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use super::attach::Attached;
 use super::interpreter::Interpreter;
 use super::object::{Owned, latin1, type_name};
+use super::order;
 use super::raise::{Kind, Raised, Result, raise};
 use super::request::{RequestCore, current};
 use super::slots::{self, Methods, object_slot};
@@ -192,7 +193,8 @@ unsafe fn method(
         // the interpreter that made it.
         unsafe {
             let stream = &*object.cast::<TextLog>();
-            body(Attached::assume(stream.interpreter), stream)
+            let py = Attached::assume(stream.interpreter);
+            order::within(py, || body(py, stream))
         }
     })
 }

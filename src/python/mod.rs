@@ -6,6 +6,7 @@
 //! * [`interpreter`]: application groups, each an interpreter with everything that belongs to it.
 //! * [`attach`]: thread states, the [`attach::Attached`] token, detaching around what may block.
 //! * [`gate`]: first come, first served for new requests.
+//! * [`order`]: what takes the GIL's place where there is none.
 //! * [`object`], [`raise`], [`slots`]: owned pointers, errors, the panic boundary of type slots.
 //! * [`request`]: what a thread's current request means to this layer: where log lines go and who
 //!   may use the exchange.
@@ -25,6 +26,7 @@ pub mod gate;
 pub mod interpreter;
 pub mod log;
 pub mod object;
+pub mod order;
 pub mod prelude;
 pub mod raise;
 pub mod request;

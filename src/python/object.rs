@@ -1,5 +1,6 @@
 //! Owned references to Python objects, and making the common ones.
 
+use core::ffi::CStr;
 use core::ptr::NonNull;
 
 use pyo3::ffi;
@@ -279,5 +280,85 @@ pub unsafe fn type_name(object: *mut ffi::PyObject) -> String {
         core::ffi::CStr::from_ptr(name)
             .to_string_lossy()
             .into_owned()
+    }
+}
+
+/// The value under `key`, if there is one.
+///
+/// # Errors
+/// Whatever hashing or comparing the key raises.
+///
+/// # Safety
+/// `dict` is a live dict, `key` a live object.
+#[inline]
+pub unsafe fn dict_item(
+    py: Attached,
+    dict: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+) -> Result<Option<Owned>> {
+    // Without the GIL a borrowed value may be gone before it is referenced.
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: live by contract; the result is ours.
+    unsafe {
+        let _ = py;
+        let mut value = core::ptr::null_mut();
+        match ffi::PyDict_GetItemRef(dict, key, &mut value) {
+            -1 => Err(Raised),
+            0 => Ok(None),
+            _ => Owned::from_new(value).map(Some),
+        }
+    }
+    #[cfg(not(Py_GIL_DISABLED))]
+    // SAFETY: live by contract; the value is borrowed from the dict.
+    unsafe {
+        let found = ffi::PyDict_GetItemWithError(dict, key);
+        if !found.is_null() {
+            return Ok(Some(Owned::from_borrowed(py, found)));
+        }
+        if super::raise::is_raised(py) {
+            return Err(Raised);
+        }
+        Ok(None)
+    }
+}
+
+/// [`dict_item`] by name.
+///
+/// # Errors
+/// No memory.
+///
+/// # Safety
+/// `dict` is a live dict.
+pub unsafe fn dict_item_by_name(
+    py: Attached,
+    dict: *mut ffi::PyObject,
+    name: &CStr,
+) -> Result<Option<Owned>> {
+    // SAFETY: live by contract; a C string.
+    unsafe {
+        let key = Owned::from_new(ffi::PyUnicode_FromString(name.as_ptr()))?;
+        dict_item(py, dict, key.as_ptr())
+    }
+}
+
+/// The items of a list, as something that does not change while no other thread has its turn: the
+/// list itself, or, where there is no GIL, a tuple.
+///
+/// # Errors
+/// No memory.
+///
+/// # Safety
+/// `list` is a live list.
+#[inline]
+pub unsafe fn steady_items(py: Attached, list: *mut ffi::PyObject) -> Result<Owned> {
+    // SAFETY: live by contract.
+    unsafe {
+        #[cfg(Py_GIL_DISABLED)]
+        {
+            let _ = py;
+            Owned::from_new(ffi::PyList_AsTuple(list))
+        }
+        #[cfg(not(Py_GIL_DISABLED))]
+        Ok(Owned::from_borrowed(py, list))
     }
 }

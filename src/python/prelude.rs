@@ -7,6 +7,7 @@ use pyo3::ffi;
 use super::attach::Attached;
 use super::exceptions;
 use super::object::{self, Owned, tuple};
+use super::order;
 use super::raise::{Raised, Result};
 use super::runtime::Runtime;
 use super::slots::{self, Methods, object_slot};
@@ -60,15 +61,10 @@ fn execute(_py: Attached, source: &'static str) -> Result<Owned> {
 
 /// What a namespace has under a name.
 fn item(py: Attached, namespace: &Owned, name: &CStr) -> Result<Owned> {
-    // SAFETY: our own dict and a C string; the result is borrowed from the dict.
-    unsafe {
-        let found = ffi::PyDict_GetItemString(namespace.as_ptr(), name.as_ptr());
-        debug_assert!(!found.is_null(), "the prelude has no {name:?}");
-        if found.is_null() {
-            return Err(Raised);
-        }
-        Ok(Owned::from_borrowed(py, found))
-    }
+    // SAFETY: our own dict and a C string.
+    let found = unsafe { object::dict_item_by_name(py, namespace.as_ptr(), name)? };
+    debug_assert!(found.is_some(), "the prelude has no {name:?}");
+    found.ok_or(Raised)
 }
 
 /// Calls a function of a namespace.
@@ -81,13 +77,13 @@ fn call<const N: usize>(
     let function = item(py, namespace, name)?;
     let arguments = tuple(py, arguments)?;
     // SAFETY: live objects.
-    unsafe {
+    order::outside(py, || unsafe {
         Owned::from_new(ffi::PyObject_Call(
             function.as_ptr(),
             arguments.as_ptr(),
             core::ptr::null_mut(),
         ))
-    }
+    })
 }
 
 impl Prelude {

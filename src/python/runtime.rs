@@ -340,6 +340,13 @@ pub fn start(options: Options, services: Services) -> Result<(), String> {
 /// # Errors
 /// A text that says what went wrong; it has been logged.
 pub fn adopt(options: Options, services: Services) -> Result<(), String> {
+    #[cfg(Py_GIL_DISABLED)]
+    let options = {
+        let mut options = options;
+        // Whoever has started the interpreter has decided.
+        options.interpreters.free_threading = !gil_is_enabled();
+        options
+    };
     let runtime = install(options, services)?;
     let result = set_up(runtime);
     report(&result);
@@ -360,6 +367,19 @@ fn install(options: Options, services: Services) -> Result<&'static Runtime, Str
         return Err("Python has been started before".to_owned());
     }
     Ok(RUNTIME.get().expect("set just now"))
+}
+
+/// Whether the running interpreter has its GIL. The calling thread is attached.
+#[cfg(Py_GIL_DISABLED)]
+fn gil_is_enabled() -> bool {
+    // SAFETY: attached; a borrowed function of `sys`, whose result is ours.
+    unsafe {
+        let function = ffi::PySys_GetObject(c"_is_gil_enabled".as_ptr());
+        let result = ffi::PyObject_CallNoArgs(function);
+        let enabled = result != ffi::Py_False();
+        ffi::Py_XDECREF(result);
+        enabled
+    }
 }
 
 /// A gate for the requests that share a global lock.

@@ -15,7 +15,8 @@ use pyo3::ffi;
 
 use super::attach::Attached;
 use super::exceptions;
-use super::object::{Owned, interned};
+use super::object::{self, Owned, interned};
+use super::order;
 use super::raise::{Raised, Result};
 use super::request::RequestCore;
 use super::runtime::{self, Changed, Replacement};
@@ -91,17 +92,10 @@ impl Names {
 impl Loaded {
     /// A global of the module, by name.
     pub fn global(&self, py: Attached, name: &Owned) -> Result<Option<Owned>> {
-        // SAFETY: a live module has a dict, from which the value is borrowed.
+        // SAFETY: a live module has a dict.
         unsafe {
             let globals = ffi::PyModule_GetDict(self.module.as_ptr());
-            let found = ffi::PyDict_GetItemWithError(globals, name.as_ptr());
-            if found.is_null() {
-                if super::raise::is_raised(py) {
-                    return Err(Raised);
-                }
-                return Ok(None);
-            }
-            Ok(Some(Owned::from_borrowed(py, found)))
+            object::dict_item(py, globals, name.as_ptr())
         }
     }
 
@@ -216,11 +210,13 @@ impl Script {
             let resource = super::object::file_system_text(py, target.resource.bytes())?;
             // SAFETY: live objects of the attached interpreter.
             unsafe {
-                let answer = Owned::from_new(ffi::PyObject_CallFunctionObjArgs(
-                    function.as_ptr(),
-                    resource.as_ptr(),
-                    core::ptr::null_mut::<ffi::PyObject>(),
-                ))?;
+                let answer = order::outside(py, || {
+                    Owned::from_new(ffi::PyObject_CallFunctionObjArgs(
+                        function.as_ptr(),
+                        resource.as_ptr(),
+                        core::ptr::null_mut::<ffi::PyObject>(),
+                    ))
+                })?;
                 match ffi::PyObject_IsTrue(answer.as_ptr()) {
                     -1 => Err(Raised),
                     truth => Ok(truth == 1),
@@ -414,11 +410,11 @@ impl Script {
 
     fn load(&self, py: Attached, mtime_us: i64) -> Result<Rc<Loaded>> {
         let line = format!(
-            "{} script '{}' into {}",
+            "{} WSGI script '{}' into {}",
             if self.loaded.borrow().is_some() {
-                "reloading"
+                "Reloading"
             } else {
-                "loading"
+                "Loading"
             },
             String::from_utf8_lossy(&self.path),
             String::from_utf8_lossy(&py.interpreter().description())

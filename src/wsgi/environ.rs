@@ -7,6 +7,7 @@
 //! need not grow.
 
 use core::cell::{Cell, RefCell};
+use core::mem::MaybeUninit;
 use std::rc::Rc;
 
 use pyo3::ffi;
@@ -142,14 +143,15 @@ pub struct Incoming<'a> {
     /// What was asked.
     pub head: &'a RequestHead<'a>,
     /// Its headers.
-    pub headers: Headers<'a>,
+    pub headers: &'a Headers<'a>,
     /// When the thread was attached, microseconds since the epoch.
     pub started_us: i64,
 }
 
 /// The request's headers by what becomes of them, found out before the thread is attached.
 pub struct Headers<'a> {
-    known: [(u8, Text<'a>); Headers::ROOM],
+    /// The first `count` are there.
+    known: [MaybeUninit<(u8, Text<'a>)>; Headers::ROOM],
     count: usize,
     others: Vec<(Vec<u8>, Text<'a>)>,
 }
@@ -157,32 +159,44 @@ pub struct Headers<'a> {
 impl<'a> Headers<'a> {
     const ROOM: usize = 40;
 
-    /// Maps the names.
-    pub fn scan(head: &RequestHead<'a>) -> Headers<'a> {
-        let mut headers = Headers {
-            known: [(0, Text::EMPTY); Headers::ROOM],
+    /// None. To be filled where it stands: it is too large to be moved for every request.
+    #[inline(always)]
+    pub fn empty() -> Headers<'a> {
+        Headers {
+            known: [const { MaybeUninit::uninit() }; Headers::ROOM],
             count: 0,
             others: Vec::new(),
-        };
+        }
+    }
+
+    /// Maps the names.
+    pub fn scan(&mut self, head: &RequestHead<'a>) {
         for field in head.headers.items() {
             match header_names::variable(field.name.bytes(), head.authorization) {
-                Variable::Known(index) if headers.count < Headers::ROOM => {
-                    headers.known[headers.count] = (index, field.value);
-                    headers.count += 1;
-                }
-                Variable::Known(index) => {
-                    let name = KNOWN[index as usize].1.as_bytes().to_vec();
-                    headers.others.push((name, field.value));
-                }
+                Variable::Known(index) => match self.known.get_mut(self.count) {
+                    Some(place) => {
+                        place.write((index, field.value));
+                        self.count += 1;
+                    }
+                    None => {
+                        let name = KNOWN[index as usize].1.as_bytes().to_vec();
+                        self.others.push((name, field.value));
+                    }
+                },
                 Variable::Other => {
                     let mut name = Vec::new();
                     header_names::write_name(field.name.bytes(), &mut name);
-                    headers.others.push((name, field.value));
+                    self.others.push((name, field.value));
                 }
                 Variable::Dropped => {}
             }
         }
-        headers
+    }
+
+    /// Those with a name that is known: its index, and the value.
+    fn known(&self) -> &[(u8, Text<'a>)] {
+        // SAFETY: `scan` has initialised that many; a `MaybeUninit` has its value's layout.
+        unsafe { core::slice::from_raw_parts(self.known.as_ptr().cast(), self.count) }
     }
 }
 
@@ -400,7 +414,7 @@ impl Template {
         if let Some(value) = head.connection_id.bytes() {
             put(&keys.mod_wsgi_connection_id, &latin1(py, value)?)?;
         }
-        for (index, value) in &headers.known[..headers.count] {
+        for (index, value) in headers.known() {
             put_text(&keys.headers[*index as usize], *value)?;
         }
         for (name, value) in &headers.others {

@@ -8,6 +8,7 @@ use super::request::RequestState;
 use crate::python::attach::Attached;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::Owned;
+use crate::python::order;
 use crate::python::raise::{Kind, Raised, Result, raise};
 use crate::python::slots::{self, Methods, object_slot};
 
@@ -83,13 +84,17 @@ unsafe fn method(
         unsafe {
             let input = &*object.cast::<Input>();
             let py = Attached::assume(input.interpreter);
-            match input.request.get().as_ref() {
-                Some(request) => body(py, request),
+            order::within(py, || match input.request.get().as_ref() {
+                Some(request) => {
+                    // A size may be an object with code of its own, which lets other threads run.
+                    let _kept = request.core.keep();
+                    body(py, request)
+                }
                 None => {
                     let message = format!("wsgi.input.{name} was used after its request had ended");
                     Err(raise(py, Kind::Runtime, &message))
                 }
-            }
+            })
         }
     })
 }

@@ -11,7 +11,8 @@ use crate::exchange::memory::Borrowed;
 use crate::exchange::{Level, Send};
 use crate::messages;
 use crate::python::attach::Attached;
-use crate::python::object::{Owned, bytes_of, optional_attribute, type_name};
+use crate::python::object::{Owned, bytes_of, optional_attribute, steady_items, type_name};
+use crate::python::order;
 use crate::python::raise::{Kind, Raised, Result, is_raised, raise};
 
 /// What is left to be done when the application's part is over.
@@ -62,7 +63,14 @@ unsafe fn send_sequence(
     let mut lent = Vec::new();
     // SAFETY: live by contract; items are borrowed while nothing of Python runs.
     unsafe {
-        let list = ffi::PyList_CheckExact(object) != 0;
+        let mut list = ffi::PyList_CheckExact(object) != 0;
+        let steady = if list && cfg!(Py_GIL_DISABLED) {
+            list = false;
+            Some(steady_items(py, object)?)
+        } else {
+            None
+        };
+        let object = steady.as_ref().map_or(object, Owned::as_ptr);
         let count = ffi::Py_SIZE(object);
         let item = |index| {
             if list {
@@ -122,11 +130,13 @@ unsafe fn check_block(py: Attached, object: *mut ffi::PyObject) -> Result<()> {
 
 fn send_iterable(py: Attached, request: &RequestState, result: &Owned) -> Result<Rest> {
     // SAFETY: a live object.
-    let iterator = unsafe { Owned::from_new(ffi::PyObject_GetIter(result.as_ptr()))? };
+    let iterate = || unsafe { Owned::from_new(ffi::PyObject_GetIter(result.as_ptr())) };
+    let iterator = order::outside(py, iterate)?;
     let progress = &request.response;
     loop {
         // SAFETY: a live iterator.
-        let block = match unsafe { Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) } {
+        let next = || unsafe { Owned::from_new(ffi::PyIter_Next(iterator.as_ptr())) };
+        let block = match order::outside(py, next) {
             Ok(block) => block,
             Err(_) if is_raised(py) => return Err(Raised),
             Err(_) => break,
@@ -200,7 +210,10 @@ pub fn close(py: Attached, request: &RequestState, result: &Owned, script: &[u8]
     // SAFETY: live objects of the attached interpreter.
     let closed = unsafe {
         optional_attribute(py, result.as_ptr(), name.as_ptr()).and_then(|method| match method {
-            Some(method) => Owned::from_new(ffi::PyObject_CallNoArgs(method.as_ptr())).map(drop),
+            Some(method) => {
+                let call = || Owned::from_new(ffi::PyObject_CallNoArgs(method.as_ptr()));
+                order::outside(py, call).map(drop)
+            }
             None => Ok(()),
         })
     };

@@ -19,6 +19,7 @@ use crate::python::events::{has_subscribers, notice_subscribers};
 use crate::python::exceptions;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::Owned;
+use crate::python::order;
 use crate::python::raise::Result;
 use crate::python::runtime::Runtime;
 use crate::python::script::Unavailable;
@@ -68,9 +69,11 @@ pub fn serve_in(
     } else {
         target
     };
+    let mut headers = Headers::empty();
+    headers.scan(head);
     let mut incoming = Incoming {
         head,
-        headers: Headers::scan(head),
+        headers: &headers,
         started_us: 0,
     };
     let observed = Observed::new(head);
@@ -369,11 +372,11 @@ fn run(
         .and_then(|environ| {
             request.response.called.set(true);
             if !has_subscribers(py) {
-                return call(&application, &environ, &handed.start_response);
+                return call(py, &application, &environ, &handed.start_response);
             }
             let application =
                 events::request_started(py, request, incoming, &application, &environ)?;
-            call(&application, &environ, &handed.start_response)
+            call(py, &application, &environ, &handed.start_response)
         });
     let result = match called {
         Ok(result) => result,
@@ -393,21 +396,26 @@ fn run(
 }
 
 /// `application(environ, start_response)`.
-fn call(application: &Owned, environ: &Owned, start_response: &Owned) -> Result<Owned> {
+fn call(
+    py: Attached,
+    application: &Owned,
+    environ: &Owned,
+    start_response: &Owned,
+) -> Result<Owned> {
     let arguments = [
         core::ptr::null_mut(),
         environ.as_ptr(),
         start_response.as_ptr(),
     ];
     // SAFETY: two live arguments, and a free place before them that a bound method may use.
-    unsafe {
+    order::outside(py, || unsafe {
         Owned::from_new(ffi::PyObject_Vectorcall(
             application.as_ptr(),
             arguments.as_ptr().add(1),
             2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
             core::ptr::null_mut(),
         ))
-    }
+    })
 }
 
 #[cold]
@@ -444,9 +452,9 @@ fn report_failure(
     }
     if exceptions::is_request_timeout(py, exception) {
         let what = if request.response.head_sent.get() {
-            "the request ran for too long and was interrupted; its response is cut short"
+            "Request interrupted by RequestTimeout, its response is cut short; thread recovered"
         } else {
-            "the request ran for too long and was interrupted"
+            "Request interrupted by RequestTimeout; thread recovered"
         };
         let code = messages::REQUEST_INTERRUPTED;
         exceptions::log_for_request(py, &request.core, code, what, script, exception);

@@ -14,7 +14,8 @@ use crate::exchange::{Pair, Send, Slice, Text};
 use crate::python::attach::Attached;
 use crate::python::events::has_subscribers;
 use crate::python::interpreter::Interpreter;
-use crate::python::object::{Owned, bytes_of, latin1_bytes, type_name};
+use crate::python::object::{Owned, bytes_of, latin1_bytes, steady_items, type_name};
+use crate::python::order;
 use crate::python::raise::{Kind, Raised, Result, raise};
 use crate::python::slots::{self, object_slot};
 
@@ -98,7 +99,7 @@ unsafe extern "C" fn call(
     object_slot(|| {
         // SAFETY: the vectorcall of StartResponse: `arguments` has as many live objects as flags
         // and keywords say; the caller keeps all alive and is attached to the interpreter that
-        // made the object. For the request pointer see `input::method`.
+        // made the object.
         unsafe {
             let this = &*object.cast::<StartResponse>();
             let py = Attached::assume(this.interpreter);
@@ -108,30 +109,46 @@ unsafe extern "C" fn call(
                 let message = "start_response() takes no keyword arguments";
                 return Err(raise(py, Kind::Type, message));
             }
-            let Some(request) = this.request.get().as_ref() else {
+            order::within(py, || this.called(py, given))
+        }
+    })
+}
+
+impl StartResponse {
+    /// # Safety
+    /// The arguments are live.
+    unsafe fn called(&self, py: Attached, given: &[*mut ffi::PyObject]) -> Result<Owned> {
+        // SAFETY: live by contract. For the request pointer see `input::method`.
+        unsafe {
+            let Some(request) = self.request.get().as_ref() else {
                 let message = "start_response or write was used after its request had ended";
                 return Err(raise(py, Kind::Runtime, message));
             };
+            // Where CPython waits for a lock of its own, other threads run.
+            #[cfg(Py_GIL_DISABLED)]
+            let _kept = request.core.keep();
+            let own = core::ptr::from_ref(self).cast_mut().cast();
             match *given {
                 [data] => write(py, request, data),
                 [status, headers] => {
                     start(py, request, status, headers, None)?;
-                    Ok(Owned::from_borrowed(py, object))
+                    Ok(Owned::from_borrowed(py, own))
                 }
                 [status, headers, exc_info] => {
                     let exc_info = (exc_info != ffi::Py_None()).then_some(exc_info);
                     start(py, request, status, headers, exc_info)?;
-                    Ok(Owned::from_borrowed(py, object))
+                    Ok(Owned::from_borrowed(py, own))
                 }
                 _ => {
                     let message = format!(
-                        "start_response() takes 2 or 3 arguments, write() takes 1 ({count} given)"
+                        "start_response() takes 2 or 3 arguments, write() takes 1 ({} given)",
+                        given.len()
                     );
                     Err(raise(py, Kind::Type, &message))
                 }
             }
         }
-    })
+    }
 }
 
 /// # Safety
@@ -184,7 +201,9 @@ unsafe fn start(
                     return Err(raise_again(py, exc_info));
                 }
             }
-            None if progress.started.get() => {
+            // Before anything is sent the second call counts, as in mod_wsgi, although PEP 3333 wants
+            // exc_info for it.
+            None if progress.head_sent.get() => {
                 let message = "start_response was called more than once without exc_info";
                 return Err(raise(py, Kind::Runtime, message));
             }
@@ -203,7 +222,8 @@ unsafe fn start(
             raise(py, Kind::Value, &format!("{error}: '{shown}'"))
         })?;
         let mut content_length = None;
-        let fields = collect_fields(py, headers, &mut content_length)?;
+        let items = steady_items(py, headers)?;
+        let fields = collect_fields(py, items.as_ptr(), &mut content_length)?;
         let head = ResponseHead {
             status: code,
             status_line: Text::new(status_line),
@@ -226,7 +246,8 @@ unsafe fn start(
 /// Checks all header fields; Content-Length is taken out.
 ///
 /// # Safety
-/// `headers` is a live list that nobody changes while the result is in use.
+/// `headers` is what `steady_items` has made of a list, and nobody changes it while the result is in
+/// use.
 unsafe fn collect_fields<'a>(
     py: Attached,
     headers: *mut ffi::PyObject,
@@ -234,9 +255,12 @@ unsafe fn collect_fields<'a>(
 ) -> Result<Vec<Pair<'a>>> {
     // SAFETY: live by contract; items are borrowed from the list, strings from the items.
     unsafe {
-        let count = ffi::PyList_GET_SIZE(headers);
+        let count = ffi::Py_SIZE(headers);
         let mut fields = Vec::with_capacity(count as usize);
         for index in 0..count {
+            #[cfg(Py_GIL_DISABLED)]
+            let item = ffi::PyTuple_GET_ITEM(headers, index);
+            #[cfg(not(Py_GIL_DISABLED))]
             let item = ffi::PyList_GET_ITEM(headers, index);
             if ffi::PyTuple_Check(item) == 0 {
                 let message = format!("each header must be a 2-tuple, not {}", type_name(item));

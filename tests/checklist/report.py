@@ -91,6 +91,11 @@ def judge(results: list[dict], differing: set[int]) -> list[State]:
     return states
 
 
+def numbers(states: list[State]) -> str:
+    """Their numbers."""
+    return ", ".join(str(state.item.number) for state in states) or "none"
+
+
 def summary(states: list[State]) -> str:
     """The report at the end of a run."""
     of = {
@@ -99,8 +104,9 @@ def summary(states: list[State]) -> str:
     }
     lines = ["== checklist of parity with mod_wsgi"]
     lines.append(f"covered: {len(of['covered'])} of {len(states)}")
-    numbers = ", ".join(str(state.item.number) for state in of["differing"])
-    lines.append(f"differing (docs/coming-from-mod_wsgi.md): {numbers or 'none'}")
+    lines.append(f"differing (docs/coming-from-mod_wsgi.md): {numbers(of['differing'])}")
+    untested = [state for state in of["differing"] if state.lacking]
+    lines.append(f"of these, not shown by tests in each of their modes: {numbers(untested)}")
     for state in of["not here"]:
         lines.append(f"not shown on this machine: {state.item.number} (needs {state.item.needs})")
     lines.append(f"missing: {len(of['missing']) or 'none'}")

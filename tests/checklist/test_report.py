@@ -57,6 +57,7 @@ def test_differences():
 def test_the_summary_names_what_is_missing():
     text = summary(judge([entry(n) for n in items() if n not in (1, 27)], {1}))
     assert "differing (docs/coming-from-mod_wsgi.md): 1\n" in text
+    assert "of these, not shown by tests in each of their modes: 1\n" in text
     assert f"  27 [embedded, daemon] {items()[27].title}" in text
 
 

@@ -391,6 +391,40 @@ def test_reload_required(site):
     assert site.json("/again")["asked"]
 
 
+@pytest.mark.rwsgi
+def test_root(site):
+    """The root of the site is a directory; SCRIPT_NAME is never `/`."""
+    for target in ("/", "//", "/?x"):
+        told = site.json(target)
+        assert (told["SCRIPT_NAME"], told["PATH_INFO"]) == ("", "/")
+        assert (told["script_name"], told["path_info"]) == ("", "/")
+        assert told["SCRIPT_FILENAME"] == f"{site.root}/htdocs/"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "script_name"),
+    [
+        ("OPTIONS * HTTP/1.1", 200, None),
+        ("GET http://other.example/abs?x HTTP/1.1", 200, "/abs"),
+        ("GET /%ff%fe%E9 HTTP/1.1", 200, "/\xff\xfe\xe9"),
+        ("GET /a%2fb HTTP/1.1", 404, None),
+        ("GET /" + "a" * 4000 + " HTTP/1.1", 403, None),
+        ("GET /a" + "/a" * 2000 + " HTTP/1.1", 200, "/a"),
+        ("PROPFIND /x HTTP/1.1", 200, "/x"),
+        ("GET /a/../../../etc/passwd HTTP/1.1", 400, None),
+    ],
+)
+def test_odd_requests(site, line, status, script_name):
+    site.allow_log("AH00036|AH10244|AH00026|WSGIWarning|warnings.warn")
+    with site.connect() as connection:
+        connection.send(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        connection.method = line.split()[0]
+        response = connection.read_response()
+        assert response.status == status
+        if script_name:
+            assert response.json()["SCRIPT_NAME"] == script_name
+
+
 @pytest.mark.checklist(158)
 @pytest.mark.rwsgi
 def test_deleted(site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 
@@ -274,6 +275,42 @@ def test_interpreters_that_share_the_lock_do_not(new_modern):
         assert "alone" in meet(httpd, "c", "main", seconds=0.5)
 
 
+@pytest.mark.parametrize("mpm", ["event", "prefork"])
+def test_interpreters_with_their_own_lock_under_load(new_modern, mpm, mode):
+    """Made under load, used by threads that also serve others, changed meanwhile, and taken down."""
+    text = block("WSGIPerInterpreterGIL On", application_group="a") + "\n"
+    text += block("WSGIPerInterpreterGIL On", application_group="b")
+    # A thread for each connection: httpd closes idle ones that keep others waiting.
+    with new_modern(text, threads=10, mpm=mpm) as httpd:
+        httpd.start()
+        failures = []
+
+        def client(number):
+            try:
+                with httpd.connect() as connection:
+                    for step in range(60):
+                        group = ("a", "b", "c", "main")[(number + step) % 4]
+                        connection.request(f"/{group}/facts")
+                        answer = connection.read_response()
+                        if answer.status != 200 or json.loads(answer.body)["group"] != (
+                            "" if group == "main" else group
+                        ):
+                            failures.append((group, answer.status))
+            except Exception as error:
+                failures.append(repr(error))
+
+        clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+        for thread in clients:
+            thread.start()
+        script = httpd.apps / "gil.wsgi"
+        for _ in range(3):
+            httpd.write("apps/gil.wsgi", script.read_text())
+            httpd.get("/a/facts")
+        for thread in clients:
+            thread.join()
+        assert failures == []
+
+
 REFUSED = {
     "daemon thread": "RuntimeError",
     "thread": "done",
@@ -342,7 +379,6 @@ def test_a_lock_that_is_held_for_ever_is_noticed(new_modern):
         assert httpd.json("/a/facts")["pid"] != old
 
 
-@pytest.mark.checklist(170)
 def test_an_older_python_says_so(new_httpd, mode):
     with new_httpd(threads=2) as httpd:
         version = gateways.paths.gateway_record()["version"]
@@ -421,7 +457,6 @@ def test_the_end_of_an_interpreter_with_its_own_lock(new_modern):
 # Without a build for it
 
 
-@pytest.mark.checklist(179)
 def test_free_threading_without_a_build_for_it(new_httpd, mode):
     version = gateways.paths.gateway_record()["version"]
     with new_httpd(threads=2) as httpd:

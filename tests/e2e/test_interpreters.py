@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 
@@ -47,8 +49,11 @@ def server(new_httpd):
         yield setup(httpd).start()
 
 
-def test_groups_share_nothing(server):
-    assert [server.get(f"/{g}/count").text for g in "aabab"] == ["1", "2", "1", "3", "2"]
+@pytest.mark.checklist(168)
+@pytest.mark.parametrize("what", ["count", "number-of-calls"])
+def test_groups_share_nothing(server, what):
+    """Neither modules nor the globals of a script that both have."""
+    assert [server.get(f"/{g}/{what}").text for g in "aabab"] == ["1", "2", "1", "3", "2"]
 
 
 @RWSGI
@@ -61,6 +66,7 @@ def test_the_main_interpreter_shares_nothing_either(server):
         assert server.get(f"/{group}/count").text == str(start[group])
 
 
+@pytest.mark.checklist(169)
 def test_thread_local_survives(server):
     """One thread, one state, request after request; the groups have states of their own."""
     seen = {}
@@ -168,6 +174,7 @@ def test_global_keeps_the_main_interpreter(new_httpd, venv):
 # Starting Python
 
 
+@pytest.mark.checklist(173)
 def test_virtual_environment(new_httpd, venv):
     with new_httpd() as httpd:
         httpd.add(f'WSGIPythonHome "{venv}"\nWSGIPythonPath "{httpd.apps}"')
@@ -181,6 +188,7 @@ def test_virtual_environment(new_httpd, venv):
         ].startswith(str(venv))
 
 
+@pytest.mark.checklist(173)
 def test_prefix(new_httpd, venv):
     """A home that is no virtual environment."""
     answer = subprocess.run(
@@ -196,6 +204,7 @@ def test_prefix(new_httpd, venv):
         assert httpd.json("/flags")["prefix"] == prefix
 
 
+@pytest.mark.checklist(172)
 def test_python_path(new_httpd):
     """Directories come first and in order; their .pth files are read."""
     with new_httpd() as httpd:
@@ -227,6 +236,7 @@ def test_defaults(server):
     assert facts["dont_write_bytecode"] is False
 
 
+@pytest.mark.checklist(180)
 def test_options(new_httpd, venv):
     with new_httpd() as httpd:
         httpd.add("""
@@ -296,11 +306,13 @@ def test_python_that_cannot_start(new_httpd):
 # Restrictions
 
 
+@pytest.mark.checklist(175)
 def test_streams(server):
     server.expect_log("^to stdout")
     assert server.json("/a/standard-streams") == {"stdin": "accepted", "stdout": "accepted"}
 
 
+@pytest.mark.checklist(175)
 def test_restricted_streams(new_httpd):
     with new_httpd() as httpd:
         setup(httpd, "WSGIRestrictStdin On\nWSGIRestrictStdout On").start()
@@ -309,11 +321,59 @@ def test_restricted_streams(new_httpd):
             assert answer == {"stdin": "OSError", "stdout": "OSError"}
 
 
+@pytest.mark.checklist(176)
 def test_signals_are_ignored(server):
-    server.allow_log("RWSGI0109")
+    server.expect_log("RWSGI0109: signal.signal.* was ignored")
+    server.expect_log("in signals$", count=None)
+    server.allow_log("^(Called from|  )")
     assert server.get("/global/signals").text == "same"
 
 
+@pytest.mark.checklist(176)
+def test_signals_of_a_forked_process_are_its_own(new_httpd):
+    """In the main interpreter alone: CPython ends processes that are forked beside another one."""
+    with new_httpd() as httpd:
+        httpd.add(f"""
+            WSGIPythonPath "{httpd.apps}"
+            <Directory "{httpd.apps}">
+                Require all granted
+            </Directory>
+            WSGIScriptAlias / "{httpd.apps}/interpreter.wsgi" application-group=%{{GLOBAL}}
+        """)
+        httpd.start()
+        assert httpd.get("/signals-of-a-child").text == "handled"
+
+
+@pytest.mark.checklist(176)
+@RWSGI
+@pytest.mark.modes("daemon")
+def test_a_handler_that_is_allowed_is_called(new_httpd):
+    """A script that is imported at the start runs on Python's main thread."""
+    with new_httpd() as httpd:
+        file = httpd.root / "data" / "handled"
+        script = httpd.write(
+            "site/handler.py",
+            f"""\
+            import os, signal
+            def note(*_):
+                with open({str(file)!r}, "a") as file:
+                    file.write("%d\\n" % os.getpid())
+            signal.signal(signal.SIGUSR2, note)
+            """,
+        )
+        httpd.add(f"""
+            <Directory "{httpd.root}/site">
+                Require all granted
+            </Directory>
+            WSGIImportScript "{script}" process-group={GROUP} application-group=%{{GLOBAL}}
+        """)
+        setup(httpd, "WSGIRestrictSignal Off").start()
+        pid = httpd.json("/global/flags")["pid"]
+        os.kill(pid, signal.SIGUSR2)
+        httpd.wait_until(lambda: file.exists() and str(pid) in file.read_text(), "not handled")
+
+
+@pytest.mark.checklist(176)
 @RWSGI
 def test_signals_can_be_allowed(new_httpd):
     """Then Python itself decides: not outside of its main thread."""

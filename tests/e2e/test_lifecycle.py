@@ -88,6 +88,7 @@ def test_python_is_in_the_children(server):
     assert any(loaded)
 
 
+@pytest.mark.checklist(178)
 @pytest.mark.parametrize("how", ["stop", "graceful", "restart", "graceful-stop"])
 def test_exit_handlers_run(server, how):
     """``atexit`` and non-daemon threads, in the main interpreter and in others."""

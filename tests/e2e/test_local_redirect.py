@@ -15,12 +15,15 @@ MODES = BOTH
 pytestmark = [pytest.mark.rwsgi, pytest.mark.checklist(149)]
 
 
-@pytest.fixture(scope="module")
-def server(new_httpd):
-    with new_httpd(modules=["alias", "dir"], tls=True, http2=True) as httpd:
+@pytest.fixture(scope="module", params=["event", "worker", "prefork"])
+def server(new_httpd, request):
+    options = {"mpm": request.param, "http2": request.param != "prefork"}
+    with new_httpd(modules=["alias", "dir", "include"], **options) as httpd:
         (httpd.root / "private").mkdir()
         (httpd.root / "private").chmod(0o755)
         (httpd.root / "private" / "report.txt").write_text("the report\n" * 1000)
+        page = "before <!--#include virtual='/on/x?to=%2Fprivate%2Freport.txt&body=list'--> after"
+        (httpd.root / "htdocs" / "page.html").write_text(page)
         applications(
             httpd,
             default="redirect.wsgi",
@@ -44,6 +47,14 @@ def server(new_httpd):
             <Location /off>
                 WSGILocalRedirect Off
             </Location>
+            <Location /no-such-thing>
+                ErrorDocument 404 "/on/error?to=%2Fprivate%2Freport.txt"
+            </Location>
+            <Directory "{httpd.root}/htdocs">
+                Require all granted
+                Options +Includes
+                SetOutputFilter INCLUDES
+            </Directory>
             <Location /override>
                 WSGIErrorOverride On
             </Location>
@@ -121,6 +132,17 @@ def test_a_file_answers(server):
     assert (part.status, part.body) == (206, b"report")
     same = server.request(target, headers={"If-None-Match": etag})
     assert (same.status, same.body) == (304, b"")
+
+
+def test_an_error_page_answers(server):
+    """The application says 200, and has the last word."""
+    response = server.get("/no-such-thing/x")
+    assert response.body == b"the report\n" * 1000
+
+
+def test_within_a_page(server):
+    response = server.get("/page.html")
+    assert response.body == b"before " + b"the report\n" * 1000 + b" after"
 
 
 def test_a_file_of_the_application_is_closed(server):
@@ -299,6 +321,8 @@ def test_http_1_0(server):
 @pytest.mark.parametrize("size", [None, 0, 3_000_000])
 @pytest.mark.parametrize("read", [{}, {"read": 10}])
 def test_http_2(server, size, read):
+    if not server.config.http2:
+        pytest.skip("mod_http2 does not run under prefork")
     data = None if size is None else b"x" * size
     url = server.url(path("on", "/seen/", body="list", **read))
     response = curl(url, "--http2-prior-knowledge", data=data)

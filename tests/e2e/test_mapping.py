@@ -335,7 +335,8 @@ def test_default_group_of_an_included_script(new_httpd):
         """)
         httpd.start()
         answer = told(httpd, "/page.shtml")
-        assert answer["application_group"] == group(httpd, "/app") == f"localhost:{httpd.port}|/app"
+        # httpd knows no port for what it asks itself.
+        assert answer["application_group"] == "localhost|/app"
         assert (answer["SCRIPT_NAME"], answer["PATH_INFO"]) == ("/app/included", "/included")
 
 

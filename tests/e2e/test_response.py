@@ -16,8 +16,16 @@ MODES = BOTH
 def server(new_httpd):
     modules = ["deflate", "mime", "alias"]
     with new_httpd(modules=modules, tls=True, http2=True) as httpd:
-        applications(httpd, raw="response.wsgi", checked="response.wsgi:validated")
+        applications(
+            httpd,
+            raw="response.wsgi",
+            checked="response.wsgi:validated",
+            unranged="response.wsgi",
+        )
         httpd.add("""
+            <Location /unranged>
+                MaxRanges none
+            </Location>
             AddOutputFilterByType DEFLATE text/x-compress
             ErrorDocument 404 "the server's 404"
         """)
@@ -156,6 +164,7 @@ def test_many_and_long_header_fields(server):
         assert response.header(f"X-Header-{i}") == f"value {i}"
 
 
+@pytest.mark.rwsgi("daemon")
 @pytest.mark.checklist(141)
 @pytest.mark.parametrize("size", [31_000, 33_000, 500_000])
 def test_a_header_field_longer_than_mod_wsgi_allows(server, size):
@@ -226,6 +235,46 @@ def test_location_with_200_is_no_internal_redirect(server):
     response = server.get("/raw/location-200")
     assert response.body == b"mine"
     assert response.header("Location") == "/raw/hello"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-None-Match": '"tag"'},
+        {"If-Modified-Since": "Thu, 01 Jan 2032 00:00:00 GMT"},
+        {"If-Match": '"other"'},
+        {"If-Unmodified-Since": "Thu, 01 Jan 1998 00:00:00 GMT"},
+    ],
+)
+def test_conditions_are_the_business_of_the_application(server, headers):
+    assert server.get("/raw/headers", headers=headers).body == b"headers"
+
+
+@pytest.mark.rwsgi
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("name", "part"), [("hello", b"lo, wo"), ("listing", b",two,t")])
+def test_parts_of_what_is_there_as_a_whole(server, method, name, part):
+    """httpd's own filter, as for files; ``MaxRanges none`` switches it off, as for files."""
+    headers = {"Range": "bytes=3-8"}
+    with server.connect() as connection:
+        connection.request(f"/raw/{name}", method, headers)
+        response = connection.read_response()
+        assert response.status == 206
+        assert response.header("Content-Range") == f"bytes 3-8/{len(BODIES[name])}"
+        assert response.body == (part if method == "GET" else b"")
+        connection.request(f"/raw/{name}", method, {**headers, "If-Range": '"other"'})
+        assert connection.read_response().status == 200
+        connection.request(f"/unranged/{name}", method, headers)
+        assert connection.read_response().status == 200
+        connection.request(f"/raw/{name}", method, {"Range": "bytes=100-"})
+        assert connection.read_response().status == 416
+        connection.request("/raw/hello")
+        assert connection.read_response().body == BODIES["hello"]
+
+
+def test_no_parts_of_a_stream(server):
+    response = server.get("/raw/generator", headers={"Range": "bytes=1-2"})
+    assert response.body == BODIES["generator"]
 
 
 @pytest.mark.rwsgi("daemon")

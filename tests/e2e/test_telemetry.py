@@ -126,14 +126,20 @@ def test_garbage_collectors(new_httpd):
         assert snapshot[303] > 0 and snapshot[315] == 1 and snapshot[317] == 0
         # Cumulative counters of the oldest generation.
         receiver.wait_for("gc", pid, lambda one: one.fields[308] >= 3)
+        # Many at a time, more than a socket's queue holds: none is lost.
+        httpd.get("/app/collect?30")
+        before = snapshot[308]
+        receiver.wait_for("gc", pid, lambda one: one.fields[308] >= before + 30)
+        order = [one.sequence for one in receiver.all if one.pid == pid]
+        assert order == list(range(1, len(order) + 1))
 
 
 @pytest.mark.checklist(233)
 def test_interpreters_are_named_where_there_are_several(new_httpd):
     with reporting(new_httpd) as (httpd, receiver):
-        httpd.add('WSGIScriptAlias /other "%s" application-group=other' % (
-            httpd.apps / "metrics.wsgi"
-        ))
+        httpd.add(
+            'WSGIScriptAlias /other "%s" application-group=other' % (httpd.apps / "metrics.wsgi")
+        )
         httpd.rewrite_config()
         httpd.restart()
         pid = pid_of(httpd)
@@ -310,6 +316,11 @@ def test_processes_without_python_say_nothing(new_httpd):
             httpd.add(f"WSGITelemetryService unix:{receiver.path}\nWSGIRestrictEmbedded On")
             # A service script serves no requests.
             script = httpd.write("apps/service.wsgi", "import time\ntime.sleep(60)\n")
+            # Python runs in httpd's own processes, too, but not for requests.
+            early = httpd.write("apps/early.wsgi", "")
+            httpd.add(
+                f"WSGIImportScript {early} process-group=%{{GLOBAL}} application-group=%{{GLOBAL}}"
+            )
             httpd.add(
                 "WSGIDaemonProcess service threads=0\n"
                 f"WSGIImportScript {script} process-group=service application-group=%{{GLOBAL}}"

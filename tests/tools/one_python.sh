@@ -5,6 +5,7 @@ set -eu
 
 # The tests that need nothing but the standard library on the application's side.
 core=(environ input response streaming file_wrapper reloading logging faults mapping)
+core+=(handler_scripts dispatch_scripts apache_request)
 core+=(auth auth_combinations auth_config)
 core+=(events api)
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
@@ -16,6 +17,8 @@ import frames
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("RWSGI_TEST_PYTHON", "/usr/bin/python3")
+#: The workers of this run have no GIL (tests/tools/free_threaded.sh).
+FREE = os.environ.get("PYTHON_GIL") == "0"
 GATEWAYS = Path(os.environ.get("RWSGI_TEST_GATEWAYS", ROOT / "build" / "rwsgi"))
 
 BOOTSTRAP = """
@@ -46,6 +49,10 @@ def wait_until(condition, timeout=10):
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         time.sleep(0.01)
+
+
+def is_about_loading(message):
+    return re.match("(Rel|L)oading WSGI script ", message[2])
 
 
 class Worker:
@@ -130,11 +137,12 @@ class Worker:
         return True
 
     def expect(self, name, timeout=15):
-        """Waits for a message of that name, and forgets it."""
+        """Waits for a message of that name, and forgets it. The lines about scripts that are loaded
+        are passed over."""
         deadline = time.monotonic() + timeout
         while True:
             for index, message in enumerate(self.messages):
-                if message[0] == name:
+                if message[0] == name and not (name == "Log" and is_about_loading(message)):
                     del self.messages[index]
                     return message
             left = deadline - time.monotonic()

@@ -550,6 +550,7 @@ fn impossible_values_change_nothing_but_count_as_sent() {
         ("X-Forwarded-Script-Name", "http://evil/"),
         ("X-Forwarded-Prefix", "//evil/"),
         ("X-Forwarded-Prefix", "a"),
+        ("X-Forwarded-Prefix", "/evil, /m"),
         ("Forwarded", "host=\"evil/path\""),
     ] {
         let case = Case {

@@ -473,6 +473,8 @@ impl<'r> Request<'r> {
             let raw = self.as_ptr();
             (*raw).method = c"GET".as_ptr();
             (*raw).method_number = sys::M_GET;
+            // The page of an ErrorDocument has had the error's.
+            (*raw).status = sys::HTTP_OK;
             sys::ap_internal_redirect(location, raw);
         }
         sys::OK

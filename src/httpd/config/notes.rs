@@ -101,10 +101,12 @@ fn is_global(group: &str) -> bool {
 
 /// The value of an option, without its quotes if it has no blank.
 fn option<'a>(arguments: &'a str, name: &str) -> Option<&'a str> {
-    let values = arguments
+    let mut values = arguments
         .split_whitespace()
         .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    values.last().map(|value| value.trim_matches(['"', '\'']))
+    values
+        .next_back()
+        .map(|value| value.trim_matches(['"', '\'']))
 }
 
 /// What there is to note of a directive with these arguments: subject and line.

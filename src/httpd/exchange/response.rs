@@ -192,6 +192,7 @@ impl<'r> HttpdExchange<'r> {
 
     /// Gives the head to httpd, once, when the first byte is about to go out: until then the
     /// request looks untouched, so that an error page can still take the response's place.
+    #[inline]
     fn apply_head(&self) {
         if self.sent.replace(true) {
             return;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Installed;
 use super::home::{Home, Links};
-use super::record::{Minor, Record};
+use super::record::{Build, Record};
 use super::resident::Resident;
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
@@ -170,9 +170,7 @@ pub fn choose(
     let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
-            let suits = |record: &&Record| {
-                resident.is_none_or(|other| other.suits(&record.version, record.is_free_threaded()))
-            };
+            let suits = |record: &&Record| resident.is_none_or(|other| other.suits(record.build()));
             let standard = default(&installed);
             let record = match standard.as_ref().ok().filter(|record| suits(record)) {
                 Some(record) => record,
@@ -228,10 +226,7 @@ fn versions(installed: &Installed) -> String {
     let all: Vec<String> = installed
         .records
         .iter()
-        .map(|record| {
-            let kind = if record.is_free_threaded() { "t" } else { "" };
-            format!("{}{kind}", record.minor)
-        })
+        .map(|record| record.build().to_string())
         .collect();
     if all.is_empty() {
         "none".to_owned()
@@ -253,43 +248,30 @@ fn for_home<'i>(
         message: format!("{} {} {refusal}", configured.what, directory.display()),
     })?;
     let (wanted, program) = match examined {
-        Home::Venv { minor, program } => (vec![minor], Some(program)),
-        Home::Prefix { minors } => (minors, None),
+        Home::Venv { build, program } => (vec![build], Some(program)),
+        Home::Prefix { builds } => (builds, None),
     };
     // Several versions may share a prefix: the default gateway's, else the newest with a gateway.
     let standard = default(installed).ok();
     let record = standard
-        .filter(|record| wanted.contains(&record.minor))
+        .filter(|record| wanted.contains(&record.build()))
         .or_else(|| {
-            wanted
-                .iter()
-                .rev()
-                .find_map(|minor| best(installed, *minor))
+            let of = |build: &Build| installed.records.iter().find(|r| r.build() == *build);
+            wanted.iter().rev().find_map(of)
         })
         .ok_or_else(|| missing(installed, configured, &wanted))?;
     match program {
         Some(program) => Ok((record, Some(program), None)),
         None => {
-            let program = directory.join(format!("bin/python{}", record.minor));
+            let program = directory.join(format!("bin/python{}", record.build()));
             Ok((record, Some(program), Some(directory.to_owned())))
         }
     }
 }
 
-/// The gateway for a version; one with the global lock before one without.
-fn best(installed: &Installed, minor: Minor) -> Option<&Record> {
-    let mut matching = installed.records.iter().filter(|r| r.minor == minor);
-    let first = matching.next()?;
-    if first.is_free_threaded() {
-        Some(matching.find(|r| !r.is_free_threaded()).unwrap_or(first))
-    } else {
-        Some(first)
-    }
-}
-
-fn missing(installed: &Installed, home: Configured<'_>, wanted: &[Minor]) -> Failure {
-    let found: Vec<String> = wanted.iter().map(Minor::to_string).collect();
-    let newest = wanted.last().map_or_else(String::new, Minor::to_string);
+fn missing(installed: &Installed, home: Configured<'_>, wanted: &[Build]) -> Failure {
+    let found: Vec<String> = wanted.iter().map(Build::to_string).collect();
+    let newest = wanted.last().map_or_else(String::new, Build::to_string);
     Failure {
         code: NO_GATEWAY,
         message: format!(
@@ -349,6 +331,7 @@ fn finish(
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Minor;
     use super::*;
     use std::fs;
 
@@ -446,6 +429,14 @@ mod tests {
         assert_eq!(found.home, None);
         let found = tree.choose(Some(&tree.venv("3.13.1"))).unwrap();
         assert_eq!(found.record.stem, "_rwsgi.cpython-313-x");
+        // One without the global lock is another Python.
+        let free = tree.venv("3.13.2");
+        fs::create_dir_all(free.join("lib/python3.13t")).unwrap();
+        let found = tree.choose(Some(&free)).unwrap();
+        assert_eq!(found.record.stem, "_rwsgi.cpython-313t-x");
+        fs::remove_file(tree.0.join("rwsgi/_rwsgi.cpython-313t-x.conf")).unwrap();
+        let message = tree.choose(Some(&free)).unwrap_err().message;
+        assert!(message.contains("PYTHON=python3.13t"), "{message}");
     }
 
     #[test]

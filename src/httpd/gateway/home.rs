@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::record::{Minor, value};
+use super::record::{Build, Minor, value};
 
 /// A Python, as its files tell.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,14 +13,14 @@ pub enum Home {
     /// A virtual environment.
     Venv {
         /// The Python it was made with.
-        minor: Minor,
+        build: Build,
         /// Its `bin/python`.
         program: PathBuf,
     },
     /// A prefix, with the versions whose standard library is there.
     Prefix {
         /// At least one, ascending.
-        minors: Vec<Minor>,
+        builds: Vec<Build>,
     },
 }
 
@@ -67,11 +67,19 @@ fn examine_venv(directory: &Path, text: &str, links: Links) -> Result<Home, Stri
                 .to_owned(),
         );
     }
-    Ok(Home::Venv { minor, program })
+    // Its own modules lie in lib/python3.14t where it was made with such a build.
+    let free_threaded = ["lib", "lib64"]
+        .iter()
+        .any(|library| directory.join(format!("{library}/python{minor}t")).is_dir());
+    let build = Build {
+        minor,
+        free_threaded,
+    };
+    Ok(Home::Venv { build, program })
 }
 
 fn examine_prefix(directory: &Path) -> Result<Home, String> {
-    let mut minors = Vec::new();
+    let mut builds = Vec::new();
     for library in ["lib", "lib64"] {
         let Ok(entries) = fs::read_dir(directory.join(library)) else {
             continue;
@@ -82,23 +90,27 @@ fn examine_prefix(directory: &Path) -> Result<Home, String> {
                 .to_str()
                 .and_then(|name| name.strip_prefix("python"))
                 .filter(|version| version.starts_with("3."));
-            if let Some(minor) = version.and_then(Minor::parse)
+            if let Some(version) = version
+                && let Some(minor) = Minor::parse(version)
                 && entry.path().join("os.py").exists()
             {
-                minors.push(minor);
+                builds.push(Build {
+                    minor,
+                    free_threaded: version.ends_with('t'),
+                });
             }
         }
     }
-    minors.sort_unstable();
-    minors.dedup();
-    if minors.is_empty() {
+    builds.sort_unstable();
+    builds.dedup();
+    if builds.is_empty() {
         return Err(
             "is neither a virtual environment (no pyvenv.cfg) nor the prefix of a Python \
              installation (no lib/python3.X/os.py)"
                 .to_owned(),
         );
     }
-    Ok(Home::Prefix { minors })
+    Ok(Home::Prefix { builds })
 }
 
 #[cfg(test)]
@@ -130,18 +142,28 @@ mod tests {
         make("prefix/lib/python3.9/os.py", "");
         make("prefix/lib/python3.13/README", "");
         make("prefix/lib/python3/os.py", "");
+        make("prefix/lib/python3.14t/os.py", "");
+        make("free/pyvenv.cfg", "version = 3.14.7\n");
+        make("free/bin/python", "");
+        make("free/lib/python3.14t/site-packages/x", "");
         make("empty/x", "");
         let program = root.join("venv/bin/python");
-        let minor = Minor(3, 11);
+        let of = |minor, free_threaded| Build {
+            minor: Minor(3, minor),
+            free_threaded,
+        };
+        let build = of(11, false);
         assert_eq!(
             examine(&root.join("venv"), Links::Own),
-            Ok(Home::Venv { minor, program })
+            Ok(Home::Venv { build, program })
         );
-        let minors = vec![Minor(3, 9), Minor(3, 12)];
+        let builds = vec![of(9, false), of(12, false), of(14, true)];
         assert_eq!(
             examine(&root.join("prefix"), Links::Own),
-            Ok(Home::Prefix { minors })
+            Ok(Home::Prefix { builds })
         );
+        let found = examine(&root.join("free"), Links::Own).unwrap();
+        assert!(matches!(found, Home::Venv { build, .. } if build == of(14, true)));
         for (name, what) in [
             ("broken", "without bin/python"),
             ("empty", "neither"),

@@ -26,6 +26,23 @@ impl Minor {
     }
 }
 
+/// What a gateway and its Python must agree in: the version, and whether the build is one without the
+/// global lock, which is another ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Build {
+    /// The version.
+    pub minor: Minor,
+    /// Without the global lock: `3.14t`.
+    pub free_threaded: bool,
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.free_threaded { "t" } else { "" };
+        write!(f, "{}{kind}", self.minor)
+    }
+}
+
 /// One gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -72,6 +89,14 @@ impl Record {
     pub fn is_free_threaded(&self) -> bool {
         let tag = self.stem.split('-').nth(1).unwrap_or("");
         tag.ends_with('t')
+    }
+
+    /// What it is built for.
+    pub fn build(&self) -> Build {
+        Build {
+            minor: self.minor,
+            free_threaded: self.is_free_threaded(),
+        }
     }
 
     /// The shared object in `directory`.

@@ -69,7 +69,8 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    // What is to be loaded or asked in httpd's own processes needs Python there, whatever may be asked for.
+    // What is to be loaded or asked in httpd's own processes needs Python there, whatever serves
+    // requests.
     if globals.restrict_embedded == Some(true)
         && globals.imports.items().is_empty()
         && !globals.side_scripts.in_use
@@ -82,6 +83,9 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         .python_home
         .map(|home| PathBuf::from(std::ffi::OsStr::from_bytes(home.bytes())));
     let hint = match globals.groups() {
+        _ if globals.side_scripts.in_use => {
+            "; scripts for access, users, groups and dispatch run in httpd's own processes"
+        }
         Some(groups) if !groups.all().is_empty() => {
             "; if all applications run in process groups, set WSGIRestrictEmbedded On"
         }
@@ -92,7 +96,7 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         .map_err(|failure| format!("{}{}{hint}", failure.code, failure.message))?;
     if let Some(other) = resident.filter(|other| {
         let record = &found.record;
-        !other.suits(&record.version, record.is_free_threaded())
+        !other.suits(record.build())
     }) {
         let message = format!(
             "{OTHER_PYTHON}{} is in httpd already, by a LoadFile line or another module, and the \

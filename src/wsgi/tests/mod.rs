@@ -56,8 +56,12 @@ pub(crate) fn start_python() {
             python_eggs: None,
             working_directory: None,
             run_once: false,
+            interpreters: runtime::Interpreters {
+                // `make test-free-threaded` runs everything with and without.
+                free_threading: std::env::var_os("RWSGI_TEST_FREE_THREADING").is_some(),
+                ..runtime::Interpreters::default()
+            },
             metrics: runtime::MetricsOptions::default(),
-            interpreters: runtime::Interpreters::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG

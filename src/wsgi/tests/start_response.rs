@@ -62,9 +62,17 @@ fn start_response_refuses() {
 
 #[test]
 fn a_second_start_response() {
-    let twice = unvalidated("start_response('200 OK', [])\nstart_response('201 X', [])");
+    // Nothing has been sent: the second one counts, as in mod_wsgi.
+    let twice = "start_response('200 OK', [('A', '1')])\n\
+                 start_response('201 X', [('B', '2')])\nreturn [b'x']";
+    let answer = unvalidated(twice).get();
+    assert_eq!(answer.status, "201 X");
+    assert!(answer.headers.contains(&("B".to_owned(), "2".to_owned())));
+    assert!(!answer.headers.iter().any(|(name, _)| name == "A"));
+
+    let late = "start_response('200 OK', [])(b'x')\nstart_response('201 X', [])";
     assert!(
-        twice
+        unvalidated(late)
             .get()
             .logged("RuntimeError: start_response was called more than once")
     );

@@ -37,6 +37,16 @@ def count(environ, start_response):
     return support.answer(start_response, str(json.counter))
 
 
+number = 0
+
+
+def number_of_calls(environ, start_response):
+    """Counts in this script, which several groups have."""
+    global number
+    number += 1
+    return support.answer(start_response, str(number))
+
+
 def thread_local(environ, start_response):
     """How often this thread of this process has been here."""
     local.count = getattr(local, "count", 0) + 1
@@ -83,6 +93,26 @@ def signals(environ, start_response):
     except ValueError as error:
         result = f"ValueError: {error}"
     return support.answer(start_response, result)
+
+
+def signals_of_a_child(environ, start_response):
+    """What a forked process gets for its own handler of a signal that it sends itself."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            # The MPM's threads have it blocked.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+            signal.signal(signal.SIGUSR1, lambda *_: os.write(write, b"handled"))
+            os.kill(os.getpid(), signal.SIGUSR1)
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(pid, 0)
+    answer = os.read(read, 100)
+    os.close(read)
+    return support.answer(start_response, answer or b"nothing")
 
 
 def modules(environ, start_response):

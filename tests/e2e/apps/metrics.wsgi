@@ -40,7 +40,7 @@ def compute(environ):
 
 
 def collect(environ):
-    for _ in range(3):
+    for _ in range(int(environ["QUERY_STRING"] or 3)):
         gc.collect()
     return None
 

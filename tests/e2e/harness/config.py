@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -109,6 +110,8 @@ class Config:
             "    Options FollowSymLinks",
             "</Directory>",
         ]
+        if os.environ.get("RWSGI_TEST_FREE_THREADING") and self.module_under_test:
+            lines.append("WSGIFreeThreading On")
         if paths.PEER:
             # Its default was compiled in.
             lines.append(f'WSGISocketPrefix "{self.root}/run/wsgi"')
