@@ -166,6 +166,7 @@ impl Rules<'_> {
 /// proxy's scheme is not understood.
 ///
 /// `head.mount_point` is set where a header has said `SCRIPT_NAME`; `head.script_name` stays.
+#[cold]
 pub fn with_proxies<T>(
     rules: Rules<'_>,
     head: &RequestHead<'_>,

@@ -25,7 +25,8 @@ ATTRIBUTES = {
     *("version", "process_group", "application_group", "maximum_processes"),
     *("threads_per_process", "event_callbacks", "shutdown_callbacks", "signal_callbacks"),
     *("active_requests", "FileWrapper", "RequestTimeout", "LogHandler", "subscribe_events"),
-    *("subscribe_shutdown", "subscribe_signals", "request_data"),
+    *("subscribe_shutdown", "subscribe_signals", "request_data", "server_metrics"),
+    *("process_metrics", "request_metrics", "start_recording_metrics"),
 }
 
 

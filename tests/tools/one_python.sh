@@ -7,7 +7,7 @@ set -eu
 core=(environ input response streaming file_wrapper reloading logging faults mapping)
 core+=(handler_scripts dispatch_scripts apache_request)
 core+=(auth auth_combinations auth_config)
-core+=(events api)
+core+=(events api metrics telemetry)
 
 python=$(tests/tools/copy_python.sh "$1")
 version=$("$python" -c 'import platform; print(platform.python_version())')

@@ -7,7 +7,10 @@ use crate::exchange::Send;
 fn start_response_refuses() {
     for (call, expected) in [
         ("b'200 OK', []", "TypeError: status must be str"),
-        ("'200 OK', ()", "TypeError: headers must be list"),
+        (
+            "'200 OK', ()",
+            "TypeError: start_response() argument 2 must be list",
+        ),
         (
             "'200 OK', [['a', 'b']]",
             "TypeError: each header must be a 2-tuple",
@@ -33,10 +36,18 @@ fn start_response_refuses() {
         ("'200OK', []", "ValueError: no space following"),
         ("'200 a\\nb', []", "ValueError: control character"),
         ("'200 OK', [('', 'b')]", "ValueError: header name is empty"),
-        ("'200 OK', [('a b', 'b')]", "ValueError: header name has"),
+        (
+            "'200 OK', [('a b', 'b')]",
+            "ValueError: space character in header name: b'a b'",
+        ),
+        (
+            "'200 OK', [('a\\tb', 'b')]",
+            "ValueError: control character in header name: b'a\\tb'",
+        ),
+        ("'200 OK', [('a:', 'b')]", "ValueError: header name has"),
         (
             "'200 OK', [('a', 'b\\r\\nc: d')]",
-            "ValueError: header value has",
+            "ValueError: carriage return/line feed character in header value: b'b\\r\\nc: d'",
         ),
         (
             "'200 OK', [('Connection', 'close')]",
@@ -46,7 +57,10 @@ fn start_response_refuses() {
             "'200 OK', [('Content-Length', 'x')]",
             "ValueError: Content-Length",
         ),
-        ("'200 OK', [], 'x'", "RuntimeError: exc_info must be tuple"),
+        (
+            "'200 OK', [], 'x'",
+            "RuntimeError: start_response() argument 'exc_info' must be a 3-tuple or None",
+        ),
         ("'200 OK', [], None, 4", "TypeError: start_response() takes"),
         ("", "TypeError: start_response() takes"),
         (
