@@ -61,7 +61,10 @@ def parts(response):
 def test_accepted_with_either_name(name, module):
     """Nothing is refused, and nothing is said but that directives are gone, and notes."""
     with Httpd(module_under_test=False, log_level="notice") as server:
-        Layout(name, module).install(server)
+        each = Layout(name, module)
+        if "/srv/venv" in each.text and not paths.same_python():
+            pytest.skip("the environment is for another Python")
+        each.install(server)
         done = server.check()
         assert done.returncode == 0, done.stderr
         said = re.findall(r"\[r?wsgi:(?:warn|error|crit|alert)\] .*", done.stderr)
@@ -372,7 +375,6 @@ class TestSharedHosting:
         assert parts(server.get("/tool.wsgi/x", host="customer.example")) == ["tool", "/x"]
         assert server.get("/page.html", host="customer.example").text == "<p>static</p>\n"
 
-    @pytest.mark.checklist(158, mode="daemon")
     def test_a_changed_script_is_loaded(self, server):
         assert parts(server.get("/tool.wsgi", host="customer.example"))[0] == "tool"
         script = server.root / "var/www/customer/tool.wsgi"
