@@ -277,7 +277,7 @@ def test_interpreters_that_share_the_lock_do_not(new_modern):
 
 @pytest.mark.parametrize("mpm", ["event", "prefork"])
 def test_interpreters_with_their_own_lock_under_load(new_modern, mpm, mode):
-    """Made under load, used by threads that serve others, too, changed meanwhile, and taken down."""
+    """Made under load, used by threads that serve others, too, changed meanwhile, taken down."""
     text = block("WSGIPerInterpreterGIL On", application_group="a") + "\n"
     text += block("WSGIPerInterpreterGIL On", application_group="b")
     # A thread for each connection: httpd closes idle ones that keep others waiting.
