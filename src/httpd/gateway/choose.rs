@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::Installed;
 use super::home::{Home, Links};
-use super::record::{Build, Record, Minor};
+use super::record::{Build, Record};
 use super::resident::Resident;
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
@@ -170,9 +170,7 @@ pub fn choose(
     let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
-            let suits = |record: &&Record| {
-                resident.is_none_or(|other| other.suits(&record.version, record.is_free_threaded()))
-            };
+            let suits = |record: &&Record| resident.is_none_or(|other| other.suits(record.build()));
             let standard = default(&installed);
             let record = match standard.as_ref().ok().filter(|record| suits(record)) {
                 Some(record) => record,
