@@ -9,6 +9,7 @@ import time
 
 import pytest
 from harness.config import BOTH
+from harness.curl import curl
 from harness.sites import applications
 
 MODES = BOTH
@@ -339,3 +340,35 @@ def test_recording_that_begins_early(new_httpd):
         # httpd's own children may be more than one after a start.
         assert process["request_count"] >= 1
         assert process["restart_time"] > time.time() - 60
+
+
+@pytest.mark.checklist(226)
+def test_other_interpreters_and_http2(new_httpd):
+    """The figures are those of the process, whoever asks, and whichever threads serve."""
+    with new_httpd(threads=4, http2=True, daemon="processes=1 threads=4") as httpd:
+        applications(httpd, app="metrics.wsgi", other="metrics.wsgi")
+        httpd.add("""
+            <Location /other>
+                WSGIApplicationGroup other
+            </Location>
+        """)
+        httpd.start()
+        httpd.json("/other/start")
+        pid, _, group = httpd.json("/other/pid")
+        assert group == "other"
+        for _ in range(5):
+            response = curl(httpd.url("/app/206"), "--http2-prior-knowledge")
+            assert (response.protocol, response.status) == ("HTTP/2", 206)
+        counted = 0
+
+        def all_counted():
+            nonlocal counted
+            metrics = httpd.json("/other/request")
+            counted += metrics["request_count"]
+            assert metrics["pid"] == pid
+            assert sum(metrics["request_threads_completed"]) <= metrics["request_count"]
+            return counted >= 7
+
+        httpd.wait_until(all_counted)
+        process = httpd.json("/app/process")
+        assert (process["pid"], process["request_count"] >= 7) == (pid, True)

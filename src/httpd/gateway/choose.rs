@@ -170,9 +170,7 @@ pub fn choose(
     let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
-            let suits = |record: &&Record| {
-                resident.is_none_or(|other| other.suits(&record.version, record.is_free_threaded()))
-            };
+            let suits = |record: &&Record| resident.is_none_or(|other| other.suits(record.build()));
             let standard = default(&installed);
             let record = match standard.as_ref().ok().filter(|record| suits(record)) {
                 Some(record) => record,

@@ -7,6 +7,7 @@
 
 use core::ffi::{CStr, c_char, c_void};
 
+use super::record::{Build, Minor};
 use crate::httpd::apache::text;
 
 /// A libpython that is in this process.
@@ -49,15 +50,10 @@ pub fn resident() -> Option<Resident> {
 }
 
 impl Resident {
-    /// Whether a gateway for the Python with this version, with or without the global lock, can run
-    /// with it: releases of one minor version have one ABI.
-    pub fn suits(&self, version: &str, free_threaded: bool) -> bool {
-        let minor = |text: &str| -> Option<(String, String)> {
-            let mut parts = text.split(['.', ' ']);
-            Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
-        };
-        minor(&self.version) == minor(version)
-            && self.version.contains("free-threading build") == free_threaded
+    /// Whether a gateway for this build can run with it: releases of one minor version have one ABI.
+    pub fn suits(&self, build: Build) -> bool {
+        Minor::parse(&self.version) == Some(build.minor)
+            && self.version.contains("free-threading build") == build.free_threaded
     }
 }
 
@@ -79,15 +75,18 @@ mod tests {
 
     #[test]
     fn versions() {
+        let build = |major, minor, free_threaded| Build {
+            minor: Minor(major, minor),
+            free_threaded,
+        };
         let ordinary = with("3.11.2 (main, Mar 13 2023, 12:18:29) [GCC 12.2.0]");
-        assert!(ordinary.suits("3.11.2", false));
-        assert!(ordinary.suits("3.11.9", false));
-        assert!(!ordinary.suits("3.1.2", false));
-        assert!(!ordinary.suits("3.12.2", false));
-        assert!(!ordinary.suits("3.11.2", true));
+        assert!(ordinary.suits(build(3, 11, false)));
+        assert!(!ordinary.suits(build(3, 1, false)));
+        assert!(!ordinary.suits(build(3, 12, false)));
+        assert!(!ordinary.suits(build(3, 11, true)));
         let free = with("3.14.0 free-threading build (main, Oct 7 2025) [GCC 12.2.0]");
-        assert!(free.suits("3.14.1", true));
-        assert!(!free.suits("3.14.0", false));
-        assert!(with("3.15.0a1+ (main)").suits("3.15.0", false));
+        assert!(free.suits(build(3, 14, true)));
+        assert!(!free.suits(build(3, 14, false)));
+        assert!(with("3.15.0a1+ (main)").suits(build(3, 15, false)));
     }
 }

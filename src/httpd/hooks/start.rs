@@ -96,7 +96,7 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         .map_err(|failure| format!("{}{}{hint}", failure.code, failure.message))?;
     if let Some(other) = resident.filter(|other| {
         let record = &found.record;
-        !other.suits(&record.version, record.is_free_threaded())
+        !other.suits(record.build())
     }) {
         let message = format!(
             "{OTHER_PYTHON}{} is in httpd already, by a LoadFile line or another module, and the \

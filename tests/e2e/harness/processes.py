@@ -51,6 +51,10 @@ def program(pid: int) -> str:
     """The file name of a process's program; empty if there is no such process."""
     try:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)").rpartition("/")[2]
+    except PermissionError:
+        # An ordinary user may not look at what has made itself undumpable; a supervisor begins its
+        # command line with its name.
+        return title(pid).partition(":")[0]
     except OSError:
         return ""
 
@@ -124,9 +128,13 @@ def threads(pid: int) -> int:
 
 
 def descriptors(pid: int) -> dict[int, str]:
-    """What a process has open, by number."""
+    """What a process has open, by number; nothing where only root may look."""
     found = {}
-    for entry in os.listdir(f"/proc/{pid}/fd"):
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return found
+    for entry in entries:
         try:
             found[int(entry)] = os.readlink(f"/proc/{pid}/fd/{entry}")
         except FileNotFoundError:
