@@ -32,11 +32,6 @@ int rwsgi_server_logs(const server_rec *s, int module_index, int level)
     return APLOG_MODULE_IS_LEVEL(s, module_index, level) ? 1 : 0;
 }
 
-int rwsgi_request_level(const request_rec *r, int module_index)
-{
-    return ap_get_request_module_loglevel(r, module_index);
-}
-
 int rwsgi_status_is_eagain(apr_status_t status)
 {
     return APR_STATUS_IS_EAGAIN(status) ? 1 : 0;

@@ -12,9 +12,6 @@
 int rwsgi_request_logs(const request_rec *r, int module_index, int level);
 int rwsgi_server_logs(const server_rec *s, int module_index, int level);
 
-/* The most detailed level of which lines of that module are logged for a request. */
-int rwsgi_request_level(const request_rec *r, int module_index);
-
 /* The APR_STATUS_IS_... tests, which also know the system's own codes. */
 int rwsgi_status_is_eagain(apr_status_t status);
 

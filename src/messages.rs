@@ -276,6 +276,8 @@ codes! {
     MOD_WSGI_LOADED = 631;
     /// A directive that cannot have the effect that it was written for.
     POINTLESS_DIRECTIVE = 632;
+    /// Another libpython is in httpd already.
+    OTHER_PYTHON = 633;
 }
 
 #[cfg(test)]

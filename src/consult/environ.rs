@@ -35,7 +35,7 @@ impl<'c> Handed<'c> {
         side: &'c ServerSide<'c>,
         consultation: &Consultation<'_>,
     ) -> Result<Handed<'c>> {
-        let view = Box::new(Tls { core, side });
+        let view = Box::new(Tls { side });
         let native = side.native();
         let native = native
             .map(|pointer| capsule::new(py, pointer))

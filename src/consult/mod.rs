@@ -25,7 +25,7 @@ use self::answers::Answer;
 use crate::exchange::abi::{ConsultTable, Consultation, Question, answer};
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Text, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Source, Text, Wait};
 use crate::messages::{self, Code};
 use crate::python::attach::{self, Attached};
 use crate::python::exceptions;
@@ -291,6 +291,17 @@ impl Exchange for ServerSide<'_> {
 
     fn client_gone(&self) -> bool {
         false
+    }
+
+    fn log_from(&self, level: Level, foreign: bool, source: Source<'_>, line: &[u8]) {
+        let (level, foreign) = (level as u8, u8::from(foreign));
+        // SAFETY: the context belongs to the table; the source is borrowed for the call.
+        unsafe { (self.table.log_from)(self.context, level, foreign, &source, Text::new(line)) }
+    }
+
+    fn logs(&self, level: Level, foreign: bool) -> bool {
+        // SAFETY: the context belongs to the table.
+        unsafe { (self.table.logs)(self.context, level as u8, u8::from(foreign)) != 0 }
     }
 
     fn native(&self) -> Option<NonNull<c_void>> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::consult;
 use crate::exchange::abi::{
-    ConsultTable, Consultation, Opt, Pair, Question, Slice, Text, VERSION, accepts, answer,
+    ConsultTable, Consultation, Opt, Pair, Question, Slice, Source, Text, VERSION, accepts, answer,
 };
 use crate::exchange::{Level, Target};
 use crate::python::runtime;
@@ -29,6 +29,8 @@ static TABLE: ConsultTable = ConsultTable {
     version: VERSION,
     size: size_of::<ConsultTable>() as u32,
     log,
+    log_from,
+    logs,
     is_https,
     tls_variable,
     answer: take_answer,
@@ -48,6 +50,21 @@ unsafe extern "C" fn log(context: *mut c_void, level: u8, _: u8, line: Text<'_>)
         .borrow_mut()
         .log
         .push((level, line));
+}
+
+unsafe extern "C" fn log_from(
+    context: *mut c_void,
+    level: u8,
+    foreign: u8,
+    _: *const Source<'_>,
+    line: Text<'_>,
+) {
+    // SAFETY: passed on.
+    unsafe { log(context, level, foreign, line) }
+}
+
+unsafe extern "C" fn logs(_: *mut c_void, _: u8, _: u8) -> i32 {
+    1
 }
 
 unsafe extern "C" fn is_https(_: *mut c_void) -> i32 {

@@ -9,14 +9,12 @@ use super::ServerSide;
 use crate::python::attach::Attached;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::{Owned, bytes_of, int, latin1, latin1_bytes, type_name};
-use crate::python::order;
 use crate::python::raise::{Kind, Result, raise};
-use crate::python::request::RequestCore;
+use crate::python::request::this_thread;
 use crate::python::slots::{self, Methods, object_slot};
 
 /// What the object sees of a consultation.
 pub struct Tls<'c> {
-    pub core: &'c RequestCore,
     pub side: &'c ServerSide<'c>,
 }
 
@@ -24,6 +22,8 @@ pub struct Tls<'c> {
 struct Auth {
     header: ffi::PyObject,
     interpreter: &'static Interpreter,
+    /// The thread that asks ([`this_thread`]): no other looks at `view`.
+    owner: usize,
     /// Null when the consultation has ended.
     view: Cell<*const Tls<'static>>,
 }
@@ -52,6 +52,7 @@ pub unsafe fn new(py: Attached, view: &Tls<'_>) -> Result<Owned> {
     let value = Auth {
         header: slots::header(),
         interpreter: py.interpreter(),
+        owner: this_thread(),
         view: Cell::new(core::ptr::from_ref(view).cast()),
     };
     let class = &py.interpreter().wsgi().consult().tls;
@@ -89,25 +90,27 @@ unsafe fn with_view(
 ) -> *mut ffi::PyObject {
     object_slot(|| {
         // SAFETY: an instance of Auth, kept alive by the caller; CPython calls us attached to the
-        // interpreter that made it. A view that is not null is alive while we stay attached.
+        // interpreter that made it.
         let (py, object) = unsafe {
             let object = &*object.cast::<Auth>();
             (Attached::assume(object.interpreter), object)
         };
-        // SAFETY: as above.
-        order::within(py, || match unsafe { object.view.get().as_ref() } {
-            Some(view) if view.core.is_own_thread() => body(py, view),
-            Some(_) => Err(raise(
+        if object.owner != this_thread() {
+            return Err(raise(
                 py,
                 Kind::Runtime,
                 "mod_ssl functions can only be called by the thread of the request",
-            )),
+            ));
+        }
+        // SAFETY: this thread ends the consultation, so a view that is not null is alive.
+        match unsafe { object.view.get().as_ref() } {
+            Some(view) => body(py, view),
             None => Err(raise(
                 py,
                 Kind::Runtime,
                 "the request that this mod_ssl function belongs to has ended",
             )),
-        })
+        }
     })
 }
 

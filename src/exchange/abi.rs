@@ -439,6 +439,11 @@ pub struct ConsultTable {
     pub size: u32,
     /// [`log`](super::Exchange::log); `level` is a [`Level`](super::Level).
     pub log: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, line: Text<'_>),
+    /// [`log_from`](super::Exchange::log_from).
+    pub log_from:
+        unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8, *const Source<'_>, Text<'_>),
+    /// [`logs`](super::Exchange::logs), not 0 if so.
+    pub logs: unsafe extern "C" fn(*mut c_void, level: u8, foreign: u8) -> i32,
     /// Not 0 if TLS protects the connection.
     pub is_https: unsafe extern "C" fn(*mut c_void) -> i32,
     /// A variable of the TLS module, by a name without NUL; absent if there is none. Lives until

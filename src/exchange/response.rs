@@ -42,7 +42,7 @@ impl core::fmt::Display for StatusError {
             StatusError::NoCode => "status code must be a 3 digit integer",
             StatusError::Interim => "status code must be at least 200",
             StatusError::NoSpace => "no space following status code",
-            StatusError::Control => "control character in reason phrase",
+            StatusError::Control => "control character in status reason phrase",
         })
     }
 }
@@ -89,14 +89,26 @@ pub enum FieldError {
     HopByHop,
 }
 
-impl core::fmt::Display for FieldError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            FieldError::EmptyName => "header name is empty",
-            FieldError::Name => "header name has a character that is not allowed in a token",
-            FieldError::Value => "header value has a control character",
-            FieldError::HopByHop => "hop-by-hop headers are the server's business",
-        })
+impl FieldError {
+    /// What to tell the application, with what it has given; in mod_wsgi's words where that has any.
+    pub fn about(self, name: &[u8], value: &[u8]) -> String {
+        let (what, culprit) = match self {
+            FieldError::EmptyName => return "header name is empty".to_owned(),
+            FieldError::Name if name.contains(&b' ') => ("space character in header name", name),
+            FieldError::Name if name.iter().any(u8::is_ascii_control) => {
+                ("control character in header name", name)
+            }
+            FieldError::Name => (
+                "header name has a character that is not allowed in a token",
+                name,
+            ),
+            FieldError::Value if value.iter().any(|c| matches!(c, b'\r' | b'\n')) => {
+                ("carriage return/line feed character in header value", value)
+            }
+            FieldError::Value => ("header value has a control character", value),
+            FieldError::HopByHop => ("hop-by-hop headers are the server's business", name),
+        };
+        format!("{what}: b'{}'", culprit.escape_ascii())
     }
 }
 

@@ -166,6 +166,7 @@ impl Rules<'_> {
 /// proxy's scheme is not understood.
 ///
 /// `head.mount_point` is set where a header has said `SCRIPT_NAME`; `head.script_name` stays.
+#[cold]
 pub fn with_proxies<T>(
     rules: Rules<'_>,
     head: &RequestHead<'_>,
@@ -270,14 +271,18 @@ impl<'a> Changes<'a> {
                         changes.port = Some(value);
                     }
                 }
-                XScriptName | XForwardedScriptName | XForwardedPrefix => {
-                    // An empty one is the root.
+                // An empty script name is the root.
+                XScriptName | XForwardedScriptName => {
                     changes.winners[Category::Script as usize] = Some(header);
                     if is_script_name(&value) {
-                        changes.script = Some(match header {
-                            XForwardedPrefix => without_trailing_slashes(value),
-                            _ => value,
-                        });
+                        changes.script = Some(value);
+                    }
+                }
+                XForwardedPrefix => {
+                    changes.winners[Category::Script as usize] = Some(header);
+                    // Some proxies add to what the client has sent.
+                    if is_script_name(&value) && !value.contains(&b',') {
+                        changes.script = Some(without_trailing_slashes(value));
                     }
                 }
                 XForwardedProto | XForwardedScheme | XScheme => {

@@ -150,6 +150,11 @@ impl Watch {
         });
     }
 
+    /// What has been noted was the doing of another process.
+    pub fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Noted::default();
+    }
+
     fn take(&self) -> (Vec<GcEvent>, u64) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = noted.events.len().min(AT_A_TIME);

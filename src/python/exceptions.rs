@@ -52,7 +52,8 @@ pub fn lines(
     let code = code.map(|code| code.to_string()).unwrap_or_default();
     let mut header = format!("{code}{what}: {class}").into_bytes();
     if !script.is_empty() {
-        header.extend_from_slice(b" in script '");
+        // As mod_wsgi says it: people search for that.
+        header.extend_from_slice(b" exception raised processing WSGI script '");
         header.extend_from_slice(script);
         header.push(b'\'');
     }

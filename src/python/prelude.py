@@ -328,11 +328,12 @@ def switch_interval():
 def gc_counters():
     """17 numbers about the garbage collector, those of generations in threes."""
     stats = gc.get_stats()
-    numbers = [*gc.get_count(), *gc.get_threshold()]
+    lists = [gc.get_count(), gc.get_threshold()]
     for key in ("collections", "collected", "uncollectable"):
-        numbers += [generation[key] for generation in stats]
-    numbers += [int(gc.isenabled()), gc.get_freeze_count()]
-    return tuple(numbers)
+        lists.append([generation[key] for generation in stats])
+    # Whatever generations a version of Python has.
+    numbers = [number for each in lists for number in (*each, 0, 0, 0)[:3]]
+    return (*numbers, int(gc.isenabled()), gc.get_freeze_count())
 
 
 def terminate_by_exception():

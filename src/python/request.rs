@@ -24,7 +24,8 @@ thread_local! {
     static THREAD: u8 = const { 0 };
 }
 
-fn this_thread() -> usize {
+/// A number that no other living thread has.
+pub fn this_thread() -> usize {
     THREAD.with(|mark| core::ptr::from_ref(mark) as usize)
 }
 
@@ -125,11 +126,6 @@ impl RequestCore {
         if self.lease.shared.load(Ordering::Acquire) {
             py.detached(|_| self.lease.wait_until_unused());
         }
-    }
-
-    /// Whether the calling thread is the one that serves the request.
-    pub fn is_own_thread(&self) -> bool {
-        this_thread() == self.owner
     }
 
     /// The right to use the exchange.

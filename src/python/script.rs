@@ -410,11 +410,11 @@ impl Script {
 
     fn load(&self, py: Attached, mtime_us: i64) -> Result<Rc<Loaded>> {
         let line = format!(
-            "{} script '{}' into {}",
+            "{} WSGI script '{}' into {}",
             if self.loaded.borrow().is_some() {
-                "reloading"
+                "Reloading"
             } else {
-                "loading"
+                "Loading"
             },
             String::from_utf8_lossy(&self.path),
             String::from_utf8_lossy(&py.interpreter().description())

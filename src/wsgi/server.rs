@@ -452,9 +452,9 @@ fn report_failure(
     }
     if exceptions::is_request_timeout(py, exception) {
         let what = if request.response.head_sent.get() {
-            "the request ran for too long and was interrupted; its response is cut short"
+            "Request interrupted by RequestTimeout, its response is cut short; thread recovered"
         } else {
-            "the request ran for too long and was interrupted"
+            "Request interrupted by RequestTimeout; thread recovered"
         };
         let code = messages::REQUEST_INTERRUPTED;
         exceptions::log_for_request(py, &request.core, code, what, script, exception);

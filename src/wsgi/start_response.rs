@@ -188,20 +188,25 @@ unsafe fn start(
             return Err(raise(py, Kind::Type, &message));
         }
         if ffi::PyList_Check(headers) == 0 {
-            let message = format!("headers must be list, not {}", type_name(headers));
+            let message = format!(
+                "start_response() argument 2 must be list, not {}",
+                type_name(headers)
+            );
             return Err(raise(py, Kind::Type, &message));
         }
         match exc_info {
             Some(exc_info) => {
                 if ffi::PyTuple_Check(exc_info) == 0 {
-                    let message = format!("exc_info must be tuple, not {}", type_name(exc_info));
-                    return Err(raise(py, Kind::Runtime, &message));
+                    let message = "start_response() argument 'exc_info' must be a 3-tuple or None";
+                    return Err(raise(py, Kind::Runtime, message));
                 }
                 if progress.head_sent.get() {
                     return Err(raise_again(py, exc_info));
                 }
             }
-            None if progress.started.get() => {
+            // Before anything is sent the second call counts, as in mod_wsgi, although PEP 3333 wants
+            // exc_info for it.
+            None if progress.head_sent.get() => {
                 let message = "start_response was called more than once without exc_info";
                 return Err(raise(py, Kind::Runtime, message));
             }
@@ -217,7 +222,7 @@ unsafe fn start(
         let status_line = latin1_bytes(py, status)?;
         let code = response::parse_status(status_line).map_err(|error| {
             let shown = status_line.escape_ascii();
-            raise(py, Kind::Value, &format!("{error}: '{shown}'"))
+            raise(py, Kind::Value, &format!("{error}: b'{shown}'"))
         })?;
         let mut content_length = None;
         let items = steady_items(py, headers)?;
@@ -271,10 +276,8 @@ unsafe fn collect_fields<'a>(
             }
             let name = text(py, ffi::PyTuple_GET_ITEM(item, 0), "header names")?;
             let value = text(py, ffi::PyTuple_GET_ITEM(item, 1), "header values")?;
-            response::check_field(name, value).map_err(|error| {
-                let (name, value) = (name.escape_ascii(), value.escape_ascii());
-                raise(py, Kind::Value, &format!("{error}: '{name}: {value}'"))
-            })?;
+            response::check_field(name, value)
+                .map_err(|error| raise(py, Kind::Value, &error.about(name, value)))?;
             if name.len() == b"content-length".len() && name.eq_ignore_ascii_case(b"content-length")
             {
                 let length = response::parse_content_length(value).ok_or_else(|| {

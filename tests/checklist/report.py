@@ -53,11 +53,19 @@ def judge(results: list[dict], differing: set[int]) -> list[State]:
     """The state of every item.
 
     A test that failed takes its item away, whatever others show. A test that was skipped shows
-    nothing; only where the item needs what a machine may lack is that said in other words.
+    nothing; only where the item needs what a machine may lack is that said in other words, even if
+    other tests show a part of it.
     """
     tests: defaultdict[int, set[str]] = defaultdict(set)
     outcomes: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
     tried = {(entry["number"], entry["mode"]) for entry in results}
+    shown_by = {entry["test"] for entry in results if entry["outcome"] == "passed"}
+    skipped = {
+        entry["number"]
+        for entry in results
+        # In a run with another Python it may have passed.
+        if entry["outcome"] == "skipped" and entry["test"] not in shown_by
+    }
     for entry in results:
         outcomes[entry["number"], entry["mode"]].add(entry["outcome"])
         tests[entry["number"]].add(f"{entry['test']} ({entry['outcome']})")
@@ -76,19 +84,21 @@ def judge(results: list[dict], differing: set[int]) -> list[State]:
             lacking = () if shown and not failed else ("any",)
         if failed:
             word = "missing"
-        elif item.number in differing:
-            word = "differing"
-        elif not lacking:
-            word = "covered"
-        elif item.needs:
+        elif item.needs and item.number in skipped:
             # A test has to be there all the same, in each mode.
             there = {mode for number, mode in tried if number == item.number}
-            complete = there and set(item.modes) <= there
-            word = "not here" if complete else "missing"
+            word = "not here" if set(item.modes) <= there else "missing"
+        elif item.number in differing:
+            word = "differing"
         else:
-            word = "missing"
+            word = "missing" if lacking else "covered"
         states.append(State(item, word, lacking, sorted(tests[item.number])))
     return states
+
+
+def numbers(states: list[State]) -> str:
+    """Their numbers."""
+    return ", ".join(str(state.item.number) for state in states) or "none"
 
 
 def summary(states: list[State]) -> str:
@@ -99,8 +109,9 @@ def summary(states: list[State]) -> str:
     }
     lines = ["== checklist of parity with mod_wsgi"]
     lines.append(f"covered: {len(of['covered'])} of {len(states)}")
-    numbers = ", ".join(str(state.item.number) for state in of["differing"])
-    lines.append(f"differing (docs/coming-from-mod_wsgi.md): {numbers or 'none'}")
+    lines.append(f"differing (docs/coming-from-mod_wsgi.md): {numbers(of['differing'])}")
+    untested = [state for state in of["differing"] if state.lacking]
+    lines.append(f"of these, not shown by tests in each of their modes: {numbers(untested)}")
     for state in of["not here"]:
         lines.append(f"not shown on this machine: {state.item.number} (needs {state.item.needs})")
     lines.append(f"missing: {len(of['missing']) or 'none'}")

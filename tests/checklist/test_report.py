@@ -6,8 +6,8 @@ from checklist.report import differences, judge, summary
 pytest_plugins = ["pytester"]
 
 
-def entry(number, mode="embedded", outcome="passed"):
-    return {"number": number, "mode": mode, "outcome": outcome, "test": "test_x"}
+def entry(number, mode="embedded", outcome="passed", test="test_x"):
+    return {"number": number, "mode": mode, "outcome": outcome, "test": f"{test}[{mode}]"}
 
 
 def word(number, results, differing=()):
@@ -44,7 +44,10 @@ def test_what_a_machine_lacks_needs_a_test_all_the_same():
     assert word(179, [entry(179, outcome="skipped")]) == "not here"
     assert word(170, [entry(170, outcome="skipped")]) == "missing"
     assert word(170, [entry(170), entry(170, "daemon", "skipped")]) == "not here"
-    assert word(170, [entry(170), entry(170, "daemon")]) == "covered"
+    both = [entry(170), entry(170, "daemon")]
+    assert word(170, both) == "covered"
+    assert word(170, [*both, entry(170, outcome="skipped")]) == "covered"
+    assert word(170, [*both, entry(170, outcome="skipped", test="test_y")]) == "not here"
 
 
 def test_differences():
@@ -57,6 +60,7 @@ def test_differences():
 def test_the_summary_names_what_is_missing():
     text = summary(judge([entry(n) for n in items() if n not in (1, 27)], {1}))
     assert "differing (docs/coming-from-mod_wsgi.md): 1\n" in text
+    assert "of these, not shown by tests in each of their modes: 1\n" in text
     assert f"  27 [embedded, daemon] {items()[27].title}" in text
 
 

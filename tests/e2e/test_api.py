@@ -25,7 +25,8 @@ ATTRIBUTES = {
     *("version", "process_group", "application_group", "maximum_processes"),
     *("threads_per_process", "event_callbacks", "shutdown_callbacks", "signal_callbacks"),
     *("active_requests", "FileWrapper", "RequestTimeout", "LogHandler", "subscribe_events"),
-    *("subscribe_shutdown", "subscribe_signals", "request_data"),
+    *("subscribe_shutdown", "subscribe_signals", "request_data", "server_metrics"),
+    *("process_metrics", "request_metrics", "start_recording_metrics"),
 }
 
 
@@ -218,6 +219,51 @@ def test_a_handler_that_fails(server):
     server.expect_log(r"^odd \? text$")
     server.allow_log("^Traceback|^Call stack:|^  |^Message: |^Arguments: ")
     server.get("/api/log-broken")
+
+
+@pytest.mark.checklist(228, 230)
+def test_the_log_of_an_access_script(new_httpd):
+    """Scripts that httpd asks about a request log for that request, too."""
+    with new_httpd(log_level="notice rwsgi:info") as httpd:
+        script = httpd.write(
+            "apps/asked.py",
+            """
+            import logging
+            import mod_wsgi
+
+            log = logging.getLogger("asked")
+            log.addHandler(mod_wsgi.LogHandler())
+            log.setLevel(1)
+
+
+            def allow_access(environ, host):
+                mod_wsgi.request_data()["asked"] = True
+                log.warning("asked by the handler")
+                log.debug("unseen")
+                print("asked by print")
+                return True
+            """,
+        )
+        applications(httpd, api="api.wsgi")
+        httpd.add(f"""
+            <VirtualHost *:{httpd.port}>
+                ServerName localhost
+                ErrorLog "{httpd.vhost_log("second.log")}"
+                ErrorLogFormat "[%{{cu}}t] [%-m:%-l] [pid %P] [id %-L] [vhost %-v] <%-F> %M"
+                <Location /api>
+                    WSGIAccessScript "{script}"
+                </Location>
+            </VirtualHost>
+        """)
+        httpd.start()
+        handler = httpd.expect_log("> asked by the handler$")
+        printed = httpd.expect_log("> asked by print$")
+        httpd.get("/api/forget")
+        httpd.settle_log()
+        (line,) = handler.lines
+        assert line.message.startswith("<asked.py(12)> ") and line.level == "warn"
+        assert line.vhost == "localhost" and line.log_id == printed.lines[0].log_id != "-"
+        assert not any("unseen" in line.message for line in httpd.log.seen)
 
 
 # Streams

@@ -459,7 +459,7 @@ def test_access_and_one_of_several_requirements(server, access, user, headers, e
     assert status(server, f"/access-and-require-any?{access}", user, **headers) == expected
 
 
-@pytest.mark.checklist(214, 217)
+@pytest.mark.checklist(213, 217)
 def test_access_does_not_replace_requirements(server):
     assert status(server, "/denied?true") == 403
     assert status(server, "/granted?true") == 200

@@ -184,9 +184,10 @@ def test_a_script_that_does_not_load_lets_nobody_in(new_httpd, broken):
 
 
 @pytest.mark.checklist(216)
+@pytest.mark.modes("daemon")
 @pytest.mark.parametrize("directive", DIRECTIVES)
 def test_python_runs_for_them_where_embedded_mode_is_restricted(new_httpd, directive):
-    with new_httpd(modules=["auth_basic"], mode="daemon") as httpd:
+    with new_httpd(modules=["auth_basic"]) as httpd:
         script = write(httpd, "tells.py", "one", 100)
         users = write(httpd, "users.py", "users", 100)
         httpd.add(f"""
@@ -231,7 +232,7 @@ def test_every_mpm(new_httpd, mpm):
 # Every URL
 
 
-@pytest.mark.checklist(214)
+@pytest.mark.checklist(213)
 @pytest.mark.modes("embedded")
 def test_every_url_is_asked_for(new_httpd):
     """httpd would rely on its decision for the first URL, as long as the section is the same."""
@@ -310,6 +311,17 @@ def test_not_in_htaccess(new_httpd, directive, switch):
 
 @ours
 @pytest.mark.modes("embedded")
+@pytest.mark.parametrize("section", ["Files x.txt", "If true", 'FilesMatch "txt$"'])
+def test_not_in_sections_of_htaccess(new_httpd, section):
+    text = f"<{section}>\nWSGIAccessScript {{script}}\n</{section.split()[0]}>\n"
+    with new_httpd(modules=["auth_basic", "alias"], threads=4) as httpd:
+        with_htaccess(httpd, "", text)
+        httpd.expect_log("WSGIAccessScript is not allowed here: ")
+        assert httpd.request("/files/x.txt").status == 500
+
+
+@ours
+@pytest.mark.modes("embedded")
 def test_in_htaccess(new_httpd):
     everything = """
         AuthType Basic
@@ -330,6 +342,38 @@ def test_in_htaccess(new_httpd):
         assert httpd.request("/files/x.txt").status == 401
         httpd.expect_log("RWSGI0503: ")
         assert httpd.request("/files/x.txt?refused", headers=basic("x")).status == 403
+
+
+@ours
+@pytest.mark.modes("embedded")
+def test_in_a_section_of_htaccess(new_httpd):
+    text = "<Files x.txt>\nWSGIAccessScript {script}\n</Files>\n"
+    with new_httpd(modules=["auth_basic", "alias"], threads=4) as httpd:
+        with_htaccess(httpd, "WSGIHtaccessScripts On", text)
+        assert httpd.get("/files/x.txt").text == "content"
+        httpd.expect_log("RWSGI0503: ")
+        assert httpd.request("/files/x.txt?refused").status == 403
+
+
+@pytest.mark.modes("embedded")
+def test_inner_sections_and_conditions(new_httpd):
+    with new_httpd(modules=["auth_basic"], threads=4) as httpd:
+        outer, inner = (write(httpd, f"{name}.py", name, 100) for name in ("outer", "inner"))
+        httpd.add(f"WSGIScriptAlias / {httpd.apps}/who.wsgi")
+        httpd.add(user_section("/", outer))
+        httpd.add(f"""
+            <Location /inner>
+                WSGIAuthUserScript {inner}
+            </Location>
+            <If "%{{QUERY_STRING}} == 'condition'">
+                WSGIAuthUserScript {inner} application-group=condition
+            </If>
+        """)
+        httpd.start()
+        assert Told(httpd, "/").label == "outer"
+        assert Told(httpd, "/inner").label == "inner"
+        conditional = Told(httpd, "/?condition")
+        assert (conditional.label, conditional.group) == ("inner", "condition")
 
 
 @ours

@@ -101,6 +101,24 @@ def test_the_end_is_told_while_a_request_hangs(new_httpd):
         assert request.response().body == b"held"
 
 
+@pytest.mark.checklist(223, 187)
+def test_a_subscriber_is_interrupted_with_its_request(new_httpd):
+    """RequestTimeout is no failure of the callback: it ends the request."""
+    with serve(new_httpd, "threads=1 request-timeout=1 interrupt-timeout=5") as httpd:
+        _, pid = started(httpd)
+        httpd.expect_log("RWSGI0412: .*/events/slow")
+        httpd.expect_log("RWSGI0459")
+        httpd.allow_log("^  ")
+        httpd.expect_log("RWSGI0207: .*RequestTimeout")
+        assert httpd.request("/events/slow").status == 504
+        assert httpd.workers() == [pid]
+        events = httpd.json("/events/of?path=/slow")
+        names = [name for name, _ in events]
+        assert names == ["request_exception", "request_finished"]
+        assert events[0][1]["exception_info"][0] == "RequestTimeout"
+        assert events[1][1]["status"] == 504
+
+
 @pytest.mark.checklist(224)
 def test_a_request_may_wait_for_the_end(new_httpd):
     """One that waits for news is told in time to answer."""

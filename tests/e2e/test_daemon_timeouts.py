@@ -336,31 +336,36 @@ def test_memory_limits(new_httpd, option):
 
 @ROOT
 @pytest.mark.parametrize(
-    ("options", "owner", "rights", "status"),
+    ("options", "owner", "rights", "around", "status"),
     [
-        ("script-user=root", "root", 0o644, 200),
-        ("script-user=nobody", "root", 0o644, 403),
-        ("script-user=nobody", "nobody", 0o644, 200),
-        ("script-user=nobody", "nobody", 0o646, 403),
-        ("script-user=nobody", "nobody", 0o664, 403),
-        ("script-group=nogroup", "nobody", 0o664, 200),
-        ("script-group=nogroup", "nobody", 0o646, 403),
-        ("script-group=daemon", "nobody", 0o644, 403),
+        ("script-user=root", "root", 0o644, ("root", 0o755), 200),
+        ("script-user=nobody", "root", 0o644, ("nobody", 0o755), 403),
+        ("script-user=nobody", "nobody", 0o644, ("nobody", 0o755), 200),
+        ("script-user=nobody", "nobody", 0o646, ("nobody", 0o755), 403),
+        ("script-user=nobody", "nobody", 0o664, ("nobody", 0o755), 403),
+        ("script-group=nogroup", "nobody", 0o664, ("nobody", 0o755), 200),
+        ("script-group=nogroup", "nobody", 0o646, ("nobody", 0o755), 403),
+        ("script-group=daemon", "nobody", 0o644, ("nobody", 0o755), 403),
+        # Whoever may write to the directory may put another script there.
+        ("script-user=nobody", "nobody", 0o644, ("root", 0o755), 403),
+        ("script-user=nobody", "nobody", 0o644, ("nobody", 0o775), 403),
+        ("script-user=nobody", "nobody", 0o644, ("nobody", 0o757), 403),
+        ("script-group=nogroup", "nobody", 0o644, ("root", 0o755), 403),
+        ("script-group=nogroup", "nobody", 0o644, ("nobody", 0o775), 200),
+        ("script-group=nogroup", "nobody", 0o644, ("nobody", 0o757), 403),
     ],
 )
 @pytest.mark.checklist(201)
-def test_script_owner(new_httpd, options, owner, rights, status):
-    """201"""
+def test_script_owner(new_httpd, options, owner, rights, around, status):
+    """201: the script and its directory."""
     import shutil
 
     with new_httpd(mode="daemon", daemon=options) as httpd:
         script = httpd.write("own/app.wsgi", (httpd.apps / "response.wsgi").read_text())
         directory = script.parent
-        group_of = "nogroup" if owner == "nobody" else "root"
-        for path in (directory, script):
-            shutil.chown(path, owner, group_of)
-        script.chmod(rights)
-        directory.chmod(0o755)
+        for path, user, mode in ((script, owner, rights), (directory, *around)):
+            shutil.chown(path, user, "nogroup" if user == "nobody" else "root")
+            path.chmod(mode)
         httpd.add(f"""
             WSGIPythonPath "{httpd.apps}"
             <Directory "{directory}">

@@ -434,6 +434,28 @@ def test_many_at_once(server):
     assert wrong == []
 
 
+@pytest.mark.parametrize("mpm", ["worker", "prefork"])
+def test_other_mpms(new_httpd, mpm):
+    with new_httpd(mpm=mpm, threads=2) as httpd:
+        script = httpd.write("site/app.wsgi", WHERE)
+        httpd.write("side/dispatch.py", dispatch())
+        httpd.add(f"""
+            WSGIDaemonProcess one threads=2
+            WSGIDispatchScript "{httpd.root}/side/dispatch.py" application-group=side
+            WSGIHandlerScript mine "{script}" application-group=%{{GLOBAL}}
+            <Location />
+                Require all granted
+                SetHandler mine
+                WSGIPassApacheRequest On
+            </Location>
+        """)
+        httpd.start()
+        assert served(httpd, "/x") == ("", "", "handle_request")
+        assert served(httpd, "/x?process=one&callable=other") == ("one", "", "other")
+        httpd.expect_log("RWSGI0501: ")
+        assert httpd.request("/x?application=raise").status == 500
+
+
 @pytest.mark.checklist(47)
 def test_restricted_embedded(new_httpd):
     """Python runs in httpd's processes for the dispatch script, and for nothing else."""

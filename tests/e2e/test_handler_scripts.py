@@ -9,6 +9,7 @@ import pytest
 from harness.config import BOTH, GROUP
 from harness.curl import curl
 from harness.group import ROOT
+from harness.jail import jail
 
 MODES = BOTH
 
@@ -391,6 +392,40 @@ def test_reload_required(site):
     assert site.json("/again")["asked"]
 
 
+@pytest.mark.rwsgi
+def test_root(site):
+    """The root of the site is a directory; SCRIPT_NAME is never `/`."""
+    for target in ("/", "//", "/?x"):
+        told = site.json(target)
+        assert (told["SCRIPT_NAME"], told["PATH_INFO"]) == ("", "/")
+        assert (told["script_name"], told["path_info"]) == ("", "/")
+        assert told["SCRIPT_FILENAME"] == f"{site.root}/htdocs/"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "script_name"),
+    [
+        ("OPTIONS * HTTP/1.1", 200, None),
+        ("GET http://other.example/abs?x HTTP/1.1", 200, "/abs"),
+        ("GET /%ff%fe%E9 HTTP/1.1", 200, "/\xff\xfe\xe9"),
+        ("GET /a%2fb HTTP/1.1", 404, None),
+        ("GET /" + "a" * 4000 + " HTTP/1.1", 403, None),
+        ("GET /a" + "/a" * 2000 + " HTTP/1.1", 200, "/a"),
+        ("PROPFIND /x HTTP/1.1", 200, "/x"),
+        ("GET /a/../../../etc/passwd HTTP/1.1", 400, None),
+    ],
+)
+def test_odd_requests(site, line, status, script_name):
+    site.allow_log("AH00036|AH10244|AH00026|WSGIWarning|warnings.warn")
+    with site.connect() as connection:
+        connection.send(f"{line}\r\nHost: localhost\r\n\r\n".encode())
+        connection.method = line.split()[0]
+        response = connection.read_response()
+        assert response.status == status
+        if script_name:
+            assert response.json()["SCRIPT_NAME"] == script_name
+
+
 @pytest.mark.checklist(158)
 @pytest.mark.rwsgi
 def test_deleted(site):
@@ -456,3 +491,48 @@ def test_script_user(new_httpd):
         assert httpd.json("/mine/x")["label"] == "mine"
         httpd.expect_log("RWSGI0341: .*others/handler.py belongs to")
         assert httpd.request("/others/x").status == 403
+
+
+@ROOT
+@pytest.mark.modes("daemon")
+@pytest.mark.rwsgi
+def test_chroot(new_httpd):
+    """By its path inside or outside of the group's root; what is asked for must lie inside."""
+    with new_httpd(mode="embedded") as httpd:
+        root = jail(httpd)
+        httpd.write("jail/srv/handler.py", handler("first"))
+        (root / "srv" / "page.one").write_text("a page")
+        httpd.add(f"""
+            WSGIDaemonProcess jailed chroot="{root}" home=/srv user=nobody group=nogroup
+            WSGIProcessGroup jailed
+            WSGIApplicationGroup %{{GLOBAL}}
+            WSGIHandlerScript outside "{root}/srv/handler.py"
+            WSGIHandlerScript inside /srv/handler.py
+            <Location />
+                Require all granted
+            </Location>
+            Alias /outside "{root}/srv"
+            Alias /inside "{root}/srv"
+            <Location /outside>
+                SetHandler outside
+            </Location>
+            <Location /inside>
+                SetHandler inside
+            </Location>
+            <Location /not-in-it>
+                SetHandler inside
+            </Location>
+        """)
+        httpd.config.modules.append("alias")
+        httpd.start()
+        pids = set()
+        for name in ("outside", "inside", "outside"):
+            told = httpd.json(f"/{name}/page.one")
+            assert told["SCRIPT_FILENAME"] == "/srv/page.one"
+            assert told["file"] == told["handler_script"] == "/srv/handler.py"
+            pids.add(told["pid"])
+        assert len(pids) == 1
+        httpd.write("jail/srv/handler.py", handler("second"))
+        assert {httpd.json(f"/{name}/x")["label"] for name in ("inside", "outside")} == {"second"}
+        httpd.expect_log("RWSGI0342: ")
+        assert httpd.request("/not-in-it").status == 403

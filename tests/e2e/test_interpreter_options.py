@@ -277,7 +277,7 @@ def test_interpreters_that_share_the_lock_do_not(new_modern):
 
 @pytest.mark.parametrize("mpm", ["event", "prefork"])
 def test_interpreters_with_their_own_lock_under_load(new_modern, mpm, mode):
-    """Made under load, used by threads that serve others, too, changed meanwhile, taken down."""
+    """Made under load, used by threads that also serve others, changed, and taken down."""
     text = block("WSGIPerInterpreterGIL On", application_group="a") + "\n"
     text += block("WSGIPerInterpreterGIL On", application_group="b")
     # A thread for each connection: httpd closes idle ones that keep others waiting.
@@ -465,3 +465,46 @@ def test_free_threading_without_a_build_for_it(new_httpd, mode):
         text = "WSGIFreeThreading On\n" + block("WSGIFreeThreading On", application_group="a")
         setup(httpd, text).start()
         assert httpd.json("/a/facts")["gil"] is True
+
+
+# Events with own locks
+
+
+@pytest.mark.checklist(219, 224)
+def test_events_with_locks_of_their_own(new_modern):
+    """What subscribers of one interpreter are told does not depend on the lock of another."""
+    with new_modern("WSGIPerInterpreterGIL On") as httpd:
+        mounts = ("/one", "/two")
+        for mount in mounts:
+            script = f'"{httpd.apps}/events.wsgi" application-group={mount[1:]}'
+            httpd.add(f"WSGIScriptAlias {mount} {script}")
+        httpd.start()
+        if not httpd.daemon:
+            httpd.expect_log("subscribe_signals.. was ignored", count=2)
+            httpd.allow_log("events.wsgi., line|^    ")
+        files = {mount: httpd.root / "data" / mount[1:] for mount in mounts}
+        for mount, file in files.items():
+            httpd.get(f"{mount}/subscribe?file={file}")
+
+        def ask(mount):
+            for _ in range(20):
+                assert httpd.get(f"{mount}/fine").body == b"fine"
+
+        threads = [threading.Thread(target=ask, args=(mount,)) for mount in mounts * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for mount in mounts:
+            answer = httpd.json(f"{mount}/active")
+            assert list(answer["running"]) == [answer["own"]]
+
+            def finished(mount=mount):
+                names = [name for name, _ in httpd.json(f"{mount}/of?path=/fine")]
+                return names.count("request_finished") == 40 and names
+
+            names = httpd.wait_until(finished)
+            assert names.count("request_started") == names.count("response_started") == 40
+        httpd.stop()
+        for file in files.values():
+            assert file.read_text().count("process_stopping") == 2

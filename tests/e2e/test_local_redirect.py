@@ -15,9 +15,10 @@ MODES = BOTH
 pytestmark = [pytest.mark.rwsgi, pytest.mark.checklist(149)]
 
 
-@pytest.fixture(scope="module")
-def server(new_httpd):
-    with new_httpd(modules=["alias", "dir", "include"], tls=True, http2=True) as httpd:
+@pytest.fixture(scope="module", params=["event", "worker", "prefork"])
+def server(new_httpd, request):
+    options = {"mpm": request.param, "http2": request.param != "prefork"}
+    with new_httpd(modules=["alias", "dir", "include"], **options) as httpd:
         (httpd.root / "private").mkdir()
         (httpd.root / "private").chmod(0o755)
         (httpd.root / "private" / "report.txt").write_text("the report\n" * 1000)
@@ -320,6 +321,8 @@ def test_http_1_0(server):
 @pytest.mark.parametrize("size", [None, 0, 3_000_000])
 @pytest.mark.parametrize("read", [{}, {"read": 10}])
 def test_http_2(server, size, read):
+    if not server.config.http2:
+        pytest.skip("mod_http2 does not run under prefork")
     data = None if size is None else b"x" * size
     url = server.url(path("on", "/seen/", body="list", **read))
     response = curl(url, "--http2-prior-knowledge", data=data)

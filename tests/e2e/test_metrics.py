@@ -9,6 +9,7 @@ import time
 
 import pytest
 from harness.config import BOTH
+from harness.curl import curl
 from harness.sites import applications
 
 MODES = BOTH
@@ -241,6 +242,7 @@ def test_process(server, threads):
 def test_many_at_once(server, fresh):
     """Nothing is lost or counted twice."""
     fresh()
+    server.allow_log("AH00484|AH00161")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: server.get("/app/200").status, range(200)))
     assert answers == [200] * 200
@@ -270,14 +272,10 @@ def test_server_metrics(new_httpd, mpm):
         def seen():
             metrics = httpd.json("/app/server")
             alive = {process["pid"] for process in metrics["processes"]} - {0}
-            requests = [
-                worker["request"]
-                for process in metrics["processes"]
-                for worker in process["workers"]
-            ]
-            if alive & pids and any("/app/server" in request for request in requests):
-                return metrics
-            return None
+            workers = [worker for process in metrics["processes"] for worker in process["workers"]]
+            served = any(worker["access_count"] for worker in workers)
+            asked = any("/app/server" in worker["request"] for worker in workers)
+            return metrics if alive & pids and served and asked else None
 
         metrics = httpd.wait_until(seen)
         assert set(metrics) == set(SERVER_KEYS)
@@ -295,8 +293,9 @@ def test_server_metrics(new_httpd, mpm):
         assert now - 60 < metrics["restart_time"] <= metrics["current_time"] <= now + 1
         assert metrics["running_time"] == int(metrics["current_time"] - metrics["restart_time"])
         workers = [worker for process in metrics["processes"] for worker in process["workers"]]
-        assert sum(worker["access_count"] for worker in workers) >= 1
         assert "127.0.0.1" in [worker["client"] for worker in workers]
+        httpd.graceful()
+        httpd.wait_until(lambda: httpd.json("/app/server")["running_generation"] == 1)
 
 
 @pytest.mark.modes("daemon")
@@ -341,3 +340,35 @@ def test_recording_that_begins_early(new_httpd):
         # httpd's own children may be more than one after a start.
         assert process["request_count"] >= 1
         assert process["restart_time"] > time.time() - 60
+
+
+@pytest.mark.checklist(226)
+def test_other_interpreters_and_http2(new_httpd):
+    """The figures are those of the process, whoever asks, and whichever threads serve."""
+    with new_httpd(threads=4, http2=True, daemon="processes=1 threads=4") as httpd:
+        applications(httpd, app="metrics.wsgi", other="metrics.wsgi")
+        httpd.add("""
+            <Location /other>
+                WSGIApplicationGroup other
+            </Location>
+        """)
+        httpd.start()
+        httpd.json("/other/start")
+        pid, _, group = httpd.json("/other/pid")
+        assert group == "other"
+        for _ in range(5):
+            response = curl(httpd.url("/app/206"), "--http2-prior-knowledge")
+            assert (response.protocol, response.status) == ("HTTP/2", 206)
+        counted = 0
+
+        def all_counted():
+            nonlocal counted
+            metrics = httpd.json("/other/request")
+            counted += metrics["request_count"]
+            assert metrics["pid"] == pid
+            assert sum(metrics["request_threads_completed"]) <= metrics["request_count"]
+            return counted >= 7
+
+        httpd.wait_until(all_counted)
+        process = httpd.json("/app/process")
+        assert (process["pid"], process["request_count"] >= 7) == (pid, True)

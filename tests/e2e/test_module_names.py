@@ -153,3 +153,23 @@ def test_the_name_changes_at_a_restart(named, mode, condition):
         else:
             named.start()
         assert named.get("/app").body == b"served"
+
+
+def test_without_the_module_no_name_is_claimed():
+    """It stays mapped when a restart loads it no more."""
+    with Httpd(module_under_test=False, log_level="notice") as server:
+        server.add(load("rwsgi_module")).add(
+            "<IfModule mod_wsgi.c>\nLogLevel wsgi:info\n</IfModule>"
+        )
+        server.start()
+        server.config.clear()
+        for test in TESTS:
+            server.add(f"<IfModule {test}>\nNoDirective\n</IfModule>")
+        server.rewrite_config()
+        server.graceful()
+        server.write("htdocs/a.txt", "served")
+        server.request("/a.txt")
+        server.config.clear().add(load("wsgi_module"))
+        server.add("<IfModule !mod_wsgi.c>\nNoDirective\n</IfModule>")
+        server.rewrite_config()
+        server.restart()

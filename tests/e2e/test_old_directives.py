@@ -154,6 +154,18 @@ def test_what_is_pointless_is_a_warning(checked):
     assert re.search(r"RWSGI0632: WSGIRestrictProcess without a name", said[1])
 
 
+def test_a_list_without_names_lets_nobody_in():
+    """As in mod_wsgi."""
+    with Httpd() as server:
+        applications(server, app="where.wsgi", open="where.wsgi")
+        server.add("<Location /app>\nWSGIRestrictProcess\n</Location>")
+        server.expect_log("^RWSGI0632: WSGIRestrictProcess without a name")
+        server.expect_log("^RWSGI0338: ")
+        server.start()
+        assert server.request("/app").status == 500
+        assert server.get("/open")
+
+
 def test_optimization_above_two(checked):
     assert checked("WSGIPythonOptimize 3") == []
 
@@ -177,7 +189,9 @@ NOTES = {
     "WSGIDaemonProcess": ["WSGIDaemonProcess a\nWSGIDaemonProcess b threads=2"],
     "WSGIDaemonProcess deadlock-timeout=": ["WSGIDaemonProcess a deadlock-timeout=0"],
     "WSGIDaemonProcess header-buffer-size=": ["WSGIDaemonProcess a header-buffer-size=8192"],
+    "WSGIDaemonProcess server-metrics=": ["WSGIDaemonProcess a server-metrics=On"],
     "WSGIDispatchScript": ["WSGIDispatchScript /x.wsgi"],
+    "WSGITrustedProxyHeaders": ["WSGITrustedProxyHeaders X-Forwarded-For"],
 }
 
 

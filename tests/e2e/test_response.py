@@ -164,6 +164,7 @@ def test_many_and_long_header_fields(server):
         assert response.header(f"X-Header-{i}") == f"value {i}"
 
 
+@pytest.mark.rwsgi("daemon")
 @pytest.mark.checklist(141)
 @pytest.mark.parametrize("size", [31_000, 33_000, 500_000])
 def test_a_header_field_longer_than_mod_wsgi_allows(server, size):

@@ -175,11 +175,12 @@ def test_slow_requests(new_httpd, mode):
             assert (fields[213], fields[214]) == (b"/app", b"/hold")
             assert fields[215] == b"HTTP/1.1" and fields[216] == b"127.0.0.1"
             assert not any(b"secret" in value for value in fields.values() if value is bytes)
-            assert fields[260] == 1 and fields[203] >= 1
+            # The thread of the one before may not have noticed that it has ended.
+            assert fields[260] in (1, 2) and fields[203] >= 1
         assert active[201] == done[201] and abs(done[201] - time.time()) < 60
         assert active[202] >= 0.2 and done[202] > active[202]
         assert active[240] == 0 and done[240] == 200
-        assert active[261] == 0 and done[261] == 1
+        assert active[261] == 0 and done[261] >= 1
         assert done[223] == pytest.approx(done[202], abs=0.2)
         assert done[232] == 4 and done[233] == 1, "null"
         assert done[205] in httpd.children()
@@ -316,6 +317,11 @@ def test_processes_without_python_say_nothing(new_httpd):
             httpd.add(f"WSGITelemetryService unix:{receiver.path}\nWSGIRestrictEmbedded On")
             # A service script serves no requests.
             script = httpd.write("apps/service.wsgi", "import time\ntime.sleep(60)\n")
+            # Python runs in httpd's own processes, too, but not for requests.
+            early = httpd.write("apps/early.wsgi", "")
+            httpd.add(
+                f"WSGIImportScript {early} process-group=%{{GLOBAL}} application-group=%{{GLOBAL}}"
+            )
             httpd.add(
                 "WSGIDaemonProcess service threads=0\n"
                 f"WSGIImportScript {script} process-group=service application-group=%{{GLOBAL}}"

@@ -374,6 +374,7 @@ def test_addresses_are_taken_as_they_are(server, name, value):
         ("X-Forwarded-Script-Name", "//evil.example"),
         ("X-Forwarded-Prefix", "//evil.example/"),
         ("X-Forwarded-Prefix", "https://evil.example/"),
+        ("X-Forwarded-Prefix", "/evil,/prefix"),
     ],
 )
 def test_impossible_values_change_nothing(server, name, value):
@@ -610,3 +611,65 @@ def test_http_2(server):
     assert response.protocol == "HTTP/2"
     env = json.loads(response.body)["values"]
     assert env["REMOTE_ADDR"] == env["HTTP_X_FORWARDED_FOR"] == "198.51.100.1"
+    options += ["-H", "X-Forwarded-For: 10.0.0.2", "-H", "X_Forwarded_For: 203.0.113.7"]
+    env = json.loads(curl(server.url("/listed"), *options).body)["values"]
+    assert env["REMOTE_ADDR"] == "198.51.100.1"
+    assert env["HTTP_X_FORWARDED_FOR"] == "198.51.100.1, 10.0.0.2"
+
+
+# A real proxy
+
+
+@pytest.fixture(scope="module")
+def chain(new_httpd):
+    """mod_proxy in front of the application, in the same httpd; ``/twice`` passes it two times."""
+    modules = ["proxy", "proxy_http"]
+    with new_httpd(modules=modules) as httpd:
+        httpd.add(f"""
+            WSGIApplicationGroup %{{GLOBAL}}
+            <Directory "{httpd.apps}">
+                Require all granted
+            </Directory>
+            WSGIScriptAliasMatch ^/(once|list)-behind "{httpd.apps}/environ.wsgi"
+            ProxyPass /once http://127.0.0.1:{httpd.port}/once-behind
+            ProxyPass /twice http://127.0.0.1:{httpd.port}/once
+            ProxyPass /list http://127.0.0.1:{httpd.port}/list-behind
+            <LocationMatch "^/(once|list)-behind">
+                WSGITrustedProxies 127.0.0.1
+                WSGITrustedProxyHeaders X-Forwarded-For X-Forwarded-Host
+            </LocationMatch>
+        """)
+        yield httpd.start()
+
+
+@checklist(82, 86)
+@pytest.mark.parametrize("target", ["/once/x", "/twice/x"])
+def test_the_client_of_a_chain(chain, target):
+    """Whatever the client says, it is who it is."""
+    for spoofed in ({}, {"X-Forwarded-For": "127.0.0.1, 10.0.0.1"}, {"X-Forwarded-For": ",x,"}):
+        env = environ(chain, target, spoofed, source=STRANGER)
+        assert env["REMOTE_ADDR"] == STRANGER
+        rest = [] if target == "/once/x" else ["127.0.0.1"]
+        assert env["HTTP_X_FORWARDED_FOR"].split(", ") == [STRANGER, *rest]
+
+
+@ours
+@checklist(85, 86)
+def test_the_host_of_a_chain(chain):
+    """mod_proxy adds to what it has got: a list is nobody's host, and not the client's choice."""
+    env = environ(chain, "/list/x", source=STRANGER)
+    assert env["HTTP_HOST"] == f"localhost:{chain.port}"
+    headers = {"X-Forwarded-Host": "evil.example"}
+    env = environ(chain, "/list/x", headers, source=STRANGER)
+    assert env["HTTP_HOST"] == f"127.0.0.1:{chain.port}"
+    assert env["HTTP_X_FORWARDED_HOST"].startswith("evil.example, ")
+
+
+@checklist(86)
+def test_around_the_proxy(chain):
+    """A client that reaches the application directly is no proxy."""
+    headers = {"X-Forwarded-For": "10.0.0.1", "X-Forwarded-Host": "evil.example"}
+    env = environ(chain, "/once-behind", headers, source=STRANGER)
+    assert env["REMOTE_ADDR"] == STRANGER
+    assert env["HTTP_HOST"] == f"localhost:{chain.port}"
+    assert "evil.example" not in str(env)

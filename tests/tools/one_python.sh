@@ -5,8 +5,9 @@ set -eu
 
 # The tests that need nothing but the standard library on the application's side.
 core=(environ input response streaming file_wrapper reloading logging faults mapping)
+core+=(handler_scripts dispatch_scripts apache_request)
 core+=(auth auth_combinations auth_config)
-core+=(events api)
+core+=(events api metrics telemetry)
 
 python=$(tests/tools/copy_python.sh "$1")
 version=$("$python" -c 'import platform; print(platform.python_version())')

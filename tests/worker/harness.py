@@ -52,7 +52,7 @@ def wait_until(condition, timeout=10):
 
 
 def is_about_loading(message):
-    return re.match("(re)?loading script ", message[2])
+    return re.match("(Rel|L)oading WSGI script ", message[2])
 
 
 class Worker:

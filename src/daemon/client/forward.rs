@@ -33,8 +33,8 @@ pub struct Call<'a> {
     pub target: Target<'a>,
     /// `WSGIIgnoreActivity`.
     pub ignore_activity: bool,
-    /// The most detailed level that is logged for it.
-    pub log_level: Level,
+    /// The most detailed level that is logged for it, a number of [`Level`] or one above all.
+    pub log_level: u8,
 }
 
 impl fmt::Display for Call<'_> {
@@ -147,7 +147,7 @@ fn encode<F: Front>(front: &F, call: &Call<'_>, buffers: &mut Buffers) -> Result
         },
         target: call.target,
         ignore_activity: call.ignore_activity,
-        log_level: call.log_level as u8,
+        log_level: call.log_level,
         body: buffers.upload.get(..body_length).unwrap_or_default(),
         body_complete,
     };

@@ -124,7 +124,12 @@ impl Worker {
         // What is inside Python stays there while we are attached, so it is still that request.
         if let Some((desk, _, interpreter, guard)) = self.visit(row, number) {
             let class = &interpreter.prelude().request_timeout;
-            desk.watch.interrupt(guard.token(), class);
+            let py = guard.token();
+            desk.watch.interrupt(py, class);
+            let thread = desk.watch.thread();
+            let line =
+                format!("Injected RequestTimeout into thread {thread:#x} (interrupt-timeout)");
+            py.detached(|_| runtime::log(Level::Info, &line));
         }
     }
 

@@ -287,12 +287,13 @@ fn put_in_place(descriptors: Descriptors) {
 }
 
 fn become_worker(
-    _main: &'static Interpreter,
+    main: &'static Interpreter,
     runtime: &'static Runtime,
     channel: &'static Channel,
     config: GroupConfig,
 ) -> ! {
     channel.adopt();
+    main.gc.forget();
     if let Err(error) = life::check_descriptors(true) {
         fail(Some(channel), &error);
     }

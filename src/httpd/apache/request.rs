@@ -642,10 +642,32 @@ impl<'r> Request<'r> {
         unsafe { sys::log::request_logs(self.as_ptr(), level) }
     }
 
-    /// The most detailed level that is logged for this request.
-    pub fn log_level(self) -> Level {
-        // SAFETY: a live request of this thread.
-        let level = unsafe { sys::rwsgi_request_level(self.as_ptr(), hooks::module_index()) };
-        hooks::child::level_of(u8::try_from(level).unwrap_or(0))
+    /// The most detailed level that is logged for this request, as a number of [`Level`] or one above
+    /// all: what `ap_get_request_module_loglevel` says.
+    #[inline(always)]
+    pub fn log_level(self) -> u8 {
+        let index = hooks::module_index() as usize;
+        // SAFETY: a live request, with its connection and its server; the levels of modules are as
+        // many as there are modules, or none at all.
+        let level = unsafe {
+            let raw = self.raw();
+            let mut own = raw.log;
+            if own.is_null() {
+                own = (*raw.connection).log;
+            }
+            if own.is_null() {
+                own = &raw const (*raw.server).log;
+            }
+            let of_module = match (*own).module_levels {
+                levels if levels.is_null() => -1,
+                levels => i32::from(*levels.add(index)),
+            };
+            if of_module < 0 {
+                (*own).level
+            } else {
+                of_module
+            }
+        };
+        level as u8
     }
 }

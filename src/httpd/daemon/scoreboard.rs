@@ -12,6 +12,9 @@ use crate::httpd::apache::scoreboard;
 use crate::metrics::page::Page;
 use crate::metrics::scoreboard::largest;
 
+/// Bytes; a scoreboard that needs more is not passed on.
+const LARGEST: usize = 64 * 1024 * 1024;
+
 static PAGE: OnceLock<(Page, OwnedFd)> = OnceLock::new();
 
 /// A descriptor by which the page can be read. To be called in httpd's parent.
@@ -21,7 +24,7 @@ static PAGE: OnceLock<(Page, OwnedFd)> = OnceLock::new();
 pub fn descriptor() -> std::io::Result<OwnedFd> {
     if PAGE.get().is_none() {
         let (processes, threads) = scoreboard::limits();
-        let page = Page::create(largest(processes, threads))?;
+        let page = Page::create(largest(processes, threads).min(LARGEST))?;
         let _ = PAGE.set(page);
     }
     match PAGE.get() {

@@ -93,6 +93,18 @@ impl Split<'_> {
     }
 }
 
+impl Split<'_> {
+    /// A handler may be asked for the root of the site, a directory that is no script: PEP 3333 has
+    /// the slash in `PATH_INFO` then, since `SCRIPT_NAME` is put before every URL that is made.
+    #[cold]
+    pub fn leave_root(&mut self) {
+        if &*self.script_name == b"/" && self.path_info.is_empty() {
+            self.script_name = Cow::Borrowed(b"");
+            self.path_info = Cow::Borrowed(b"/");
+        }
+    }
+}
+
 /// Splits the path of `request`; runs of slashes become one.
 #[inline(always)]
 pub fn split(request: Request<'_>) -> Split<'_> {

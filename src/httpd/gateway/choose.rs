@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::directory::Installed;
 use super::home::{Home, Links};
 use super::record::{Build, Record};
+use super::resident::Resident;
 use crate::messages::{BAD_PYTHON_HOME, Code, NO_GATEWAY, NO_GATEWAY_DIRECTORY};
 
 /// Why no gateway was found.
@@ -159,12 +160,25 @@ fn installed(module: &Path) -> Result<Installed, Failure> {
     })
 }
 
-/// Chooses for the module file `module` and the configured home.
-pub fn choose(module: &Path, home: Option<&Path>) -> Result<Found, Failure> {
+/// Chooses for the module file `module` and the configured home. Where none is configured, a libpython
+/// that is in httpd already (`resident`) decides before the default.
+pub fn choose(
+    module: &Path,
+    home: Option<&Path>,
+    resident: Option<&Resident>,
+) -> Result<Found, Failure> {
     let installed = installed(module)?;
     let (record, program, home) = match home {
         None => {
-            let record = default(&installed)?;
+            let suits = |record: &&Record| resident.is_none_or(|other| other.suits(record.build()));
+            let standard = default(&installed);
+            let record = match standard.as_ref().ok().filter(|record| suits(record)) {
+                Some(record) => record,
+                None => match installed.records.iter().find(suits) {
+                    Some(record) if resident.is_some() => record,
+                    _ => standard?,
+                },
+            };
             (record, Some(record.executable.clone()), None)
         }
         Some(directory) => {
@@ -362,8 +376,16 @@ mod tests {
             venv
         }
 
+        fn choose_beside(&self, version: &str) -> Result<Found, Failure> {
+            let other = Resident {
+                version: version.to_owned(),
+                file: String::new(),
+            };
+            choose(&self.0.join("mod_rwsgi.so"), None, Some(&other))
+        }
+
         fn choose(&self, home: Option<&Path>) -> Result<Found, Failure> {
-            choose(&self.0.join("mod_rwsgi.so"), home)
+            choose(&self.0.join("mod_rwsgi.so"), home, None)
         }
     }
 
@@ -376,6 +398,21 @@ mod tests {
         assert_eq!(tree.choose(None).unwrap_err().code, NO_GATEWAY);
         fs::write(tree.0.join("rwsgi/default"), "_rwsgi.cpython-312-x\n").unwrap();
         assert_eq!(tree.choose(None).unwrap().record.minor, Minor(3, 12));
+    }
+
+    #[test]
+    fn a_libpython_that_is_there_decides_before_the_default() {
+        let tree = Tree::new("resident");
+        tree.shared("311", "3.11.2").shared("312", "3.12.1");
+        let stem = |version| tree.choose_beside(version).map(|found| found.record.minor);
+        assert_eq!(stem("3.12.9 (main)").ok(), Some(Minor(3, 12)));
+        // There is none for it, and no default either.
+        assert!(stem("3.13.0 (main)").is_err());
+        fs::write(tree.0.join("rwsgi/default"), "_rwsgi.cpython-311-x\n").unwrap();
+        assert_eq!(stem("3.12.9 (main)").ok(), Some(Minor(3, 12)));
+        assert_eq!(stem("3.11.9 (main)").ok(), Some(Minor(3, 11)));
+        // The caller finds that they do not fit.
+        assert_eq!(stem("3.13.0 (main)").ok(), Some(Minor(3, 11)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod home;
 pub mod load;
 pub mod record;
+pub mod resident;
 
 use crate::httpd::apache::PoolStr;
 

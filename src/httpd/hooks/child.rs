@@ -12,7 +12,6 @@ use crate::exchange::interpreters::Rule;
 use crate::exchange::{Level, abi::GatewayTable};
 use crate::httpd::apache::{Pool, PoolStr, Server, log_id, mpm, scoreboard};
 use crate::httpd::config::interpreters::Interpreters;
-use crate::httpd::config::telemetry::Telemetry;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
@@ -205,7 +204,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         server_description: Text::from(mpm::description()),
         server_built: Text::from(mpm::built()),
         mpm_name: Text::from(mpm::name()),
-        metrics: metrics(&globals.telemetry),
+        metrics: metrics(globals),
         interpreters: InterpreterOptions {
             rules: Slice::new(&rules),
             free_threading: interpreters.free_threading(b""),
@@ -216,10 +215,13 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
     unsafe { (table.start)(&HOST, &options) }
 }
 
-fn metrics(telemetry: &Telemetry) -> MetricsOptions<'_> {
-    // With WSGIRestrictEmbedded On, Python may run here for other things than requests.
+fn metrics(globals: &Globals) -> MetricsOptions<'_> {
+    let telemetry = &globals.telemetry;
+    // With WSGIRestrictEmbedded On, Python may run here, but not for requests.
+    let serves = globals.restrict_embedded != Some(true);
+    let socket = telemetry.socket.as_ref().filter(|_| serves);
     MetricsOptions {
-        socket: Opt::new(telemetry.socket.as_ref().map(PoolStr::bytes)),
+        socket: Opt::new(socket.map(PoolStr::bytes)),
         interval_s: telemetry.interval(),
         slow_requests_s: telemetry.slow_requests,
         with_user_agent: telemetry.user_agent,

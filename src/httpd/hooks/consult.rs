@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_void};
 
 use super::child::{self, level_of};
 use crate::exchange::abi::{
-    ConsultTable, Consultation, Opt, Pair, Question, Slice, Text, VERSION, answer,
+    ConsultTable, Consultation, Opt, Pair, Question, Slice, Source, Text, VERSION, answer,
 };
 use crate::exchange::{Level, Target, script_file};
 use crate::httpd::apache::{PoolStr, Request, Server};
@@ -133,6 +133,8 @@ static TABLE: ConsultTable = ConsultTable {
     version: VERSION,
     size: size_of::<ConsultTable>() as u32,
     log,
+    log_from,
+    logs,
     is_https,
     tls_variable,
     answer: take_answer,
@@ -161,6 +163,40 @@ unsafe extern "C" fn log(context: *mut c_void, level: u8, foreign: u8, line: Tex
                 side.request.log(level, line.bytes());
             }
         });
+    }
+}
+
+unsafe extern "C" fn log_from(
+    context: *mut c_void,
+    level: u8,
+    foreign: u8,
+    source: *const Source<'_>,
+    line: Text<'_>,
+) {
+    // SAFETY: the table's contract: a valid source.
+    unsafe {
+        with(context, (), |side| {
+            let level = level_of(level);
+            if foreign != 0 {
+                side.server.log_from(level, *source, line.bytes());
+            } else {
+                side.request.log_from(level, *source, line.bytes());
+            }
+        });
+    }
+}
+
+unsafe extern "C" fn logs(context: *mut c_void, level: u8, foreign: u8) -> i32 {
+    // SAFETY: the table's contract.
+    unsafe {
+        with(context, 1, |side| {
+            let level = level_of(level);
+            i32::from(if foreign != 0 {
+                side.server.logs(level)
+            } else {
+                side.request.logs(level)
+            })
+        })
     }
 }
 

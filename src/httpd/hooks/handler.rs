@@ -102,7 +102,10 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
     check_path_info(request)?;
     check_body(request, config.get(|s| s.chunked_request).unwrap_or(true))?;
 
-    let split = head::split(request);
+    let mut split = head::split(request);
+    if config.handler.is_some() {
+        split.leave_root();
+    }
     let scope = expand::Scope {
         request,
         script_name: split.mount(),

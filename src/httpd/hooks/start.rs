@@ -10,12 +10,13 @@ use crate::httpd::apache::{Pool, PoolStr, Server, mpm};
 use crate::httpd::config::{ServerConfig, remarks};
 use crate::httpd::daemon::{Groups, start};
 use crate::httpd::gateway::record::Minor;
+use crate::httpd::gateway::resident::resident;
 use crate::httpd::gateway::{Choice, choose, load};
 use crate::httpd::hooks::identity;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
 use crate::messages::{
-    FREE_THREADING_SCOPED, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OWN_GIL_UNKNOWN,
+    FREE_THREADING_SCOPED, NO_GATEWAY_DIRECTORY, NOT_FREE_THREADED, OTHER_PYTHON, OWN_GIL_UNKNOWN,
 };
 
 /// httpd's `check_config`: also runs for `apachectl configtest`, where `post_config` does not.
@@ -68,7 +69,8 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
     let globals = config.globals_mut();
     globals.reserve_main = names_main_group;
     start::complete(globals, pool)?;
-    // What is to be loaded or asked in httpd's own processes needs Python there, whatever may be asked for.
+    // What is to be loaded or asked in httpd's own processes needs Python there, whatever serves
+    // requests.
     if globals.restrict_embedded == Some(true)
         && globals.imports.items().is_empty()
         && !globals.side_scripts.in_use
@@ -81,13 +83,35 @@ fn resolve(pool: Pool<'_>, main: Server<'_>) -> Result<(), String> {
         .python_home
         .map(|home| PathBuf::from(std::ffi::OsStr::from_bytes(home.bytes())));
     let hint = match globals.groups() {
+        _ if globals.side_scripts.in_use => {
+            "; scripts for access, users, groups and dispatch run in httpd's own processes"
+        }
         Some(groups) if !groups.all().is_empty() => {
             "; if all applications run in process groups, set WSGIRestrictEmbedded On"
         }
         _ => "",
     };
-    let found = choose::choose(&module, home.as_deref())
+    let resident = resident();
+    let found = choose::choose(&module, home.as_deref(), resident.as_ref())
         .map_err(|failure| format!("{}{}{hint}", failure.code, failure.message))?;
+    if let Some(other) = resident.filter(|other| {
+        let record = &found.record;
+        !other.suits(record.build())
+    }) {
+        let message = format!(
+            "{OTHER_PYTHON}{} is in httpd already, by a LoadFile line or another module, and the \
+             Python to be used is {}: no process can have both; remove that line, or install the \
+             gateway for its Python",
+            other.file, found.record.version
+        );
+        // Process groups do not mind, and they may be all that there is.
+        if hint.is_empty() {
+            return Err(message);
+        }
+        let line = format!("{message}; httpd's own processes have no Python now{hint}");
+        main.log(Level::Warning, line.as_bytes());
+        return Ok(());
+    }
     let keep = |path: &Path| -> PoolStr { pool.copy(path.as_os_str().as_bytes()) };
     globals.gateway = Some(Choice {
         gateway: keep(&found.gateway),

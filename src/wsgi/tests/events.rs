@@ -207,7 +207,8 @@ fn the_module_has_what_mod_wsgi_has() {
     let names = "version process_group application_group maximum_processes threads_per_process \
                  event_callbacks shutdown_callbacks signal_callbacks active_requests FileWrapper \
                  RequestTimeout LogHandler subscribe_events subscribe_shutdown subscribe_signals \
-                 request_data";
+                 request_data server_metrics process_metrics request_metrics \
+                 start_recording_metrics";
     let missing = evaluate(
         &format!(
             "[name for name in {names:?}.split() for module in ('mod_wsgi', 'rwsgi') \

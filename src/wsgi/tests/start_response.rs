@@ -7,7 +7,10 @@ use crate::exchange::Send;
 fn start_response_refuses() {
     for (call, expected) in [
         ("b'200 OK', []", "TypeError: status must be str"),
-        ("'200 OK', ()", "TypeError: headers must be list"),
+        (
+            "'200 OK', ()",
+            "TypeError: start_response() argument 2 must be list",
+        ),
         (
             "'200 OK', [['a', 'b']]",
             "TypeError: each header must be a 2-tuple",
@@ -33,10 +36,18 @@ fn start_response_refuses() {
         ("'200OK', []", "ValueError: no space following"),
         ("'200 a\\nb', []", "ValueError: control character"),
         ("'200 OK', [('', 'b')]", "ValueError: header name is empty"),
-        ("'200 OK', [('a b', 'b')]", "ValueError: header name has"),
+        (
+            "'200 OK', [('a b', 'b')]",
+            "ValueError: space character in header name: b'a b'",
+        ),
+        (
+            "'200 OK', [('a\\tb', 'b')]",
+            "ValueError: control character in header name: b'a\\tb'",
+        ),
+        ("'200 OK', [('a:', 'b')]", "ValueError: header name has"),
         (
             "'200 OK', [('a', 'b\\r\\nc: d')]",
-            "ValueError: header value has",
+            "ValueError: carriage return/line feed character in header value: b'b\\r\\nc: d'",
         ),
         (
             "'200 OK', [('Connection', 'close')]",
@@ -46,7 +57,10 @@ fn start_response_refuses() {
             "'200 OK', [('Content-Length', 'x')]",
             "ValueError: Content-Length",
         ),
-        ("'200 OK', [], 'x'", "RuntimeError: exc_info must be tuple"),
+        (
+            "'200 OK', [], 'x'",
+            "RuntimeError: start_response() argument 'exc_info' must be a 3-tuple or None",
+        ),
         ("'200 OK', [], None, 4", "TypeError: start_response() takes"),
         ("", "TypeError: start_response() takes"),
         (
@@ -62,9 +76,17 @@ fn start_response_refuses() {
 
 #[test]
 fn a_second_start_response() {
-    let twice = unvalidated("start_response('200 OK', [])\nstart_response('201 X', [])");
+    // Nothing has been sent: the second one counts, as in mod_wsgi.
+    let twice = "start_response('200 OK', [('A', '1')])\n\
+                 start_response('201 X', [('B', '2')])\nreturn [b'x']";
+    let answer = unvalidated(twice).get();
+    assert_eq!(answer.status, "201 X");
+    assert!(answer.headers.contains(&("B".to_owned(), "2".to_owned())));
+    assert!(!answer.headers.iter().any(|(name, _)| name == "A"));
+
+    let late = "start_response('200 OK', [])(b'x')\nstart_response('201 X', [])";
     assert!(
-        twice
+        unvalidated(late)
             .get()
             .logged("RuntimeError: start_response was called more than once")
     );

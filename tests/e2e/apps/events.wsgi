@@ -39,6 +39,9 @@ def note(name, **event):
         event["request_data"]["path"] = event["request_environ"]["PATH_INFO"]
         event["request_environ"]["tests.event"] = "seen"
         assert mod_wsgi.request_data() is event["request_data"]
+        if event["request_environ"]["PATH_INFO"] == "/slow":
+            for _ in range(3000):
+                time.sleep(0.01)
     if "request_data" in event:
         EVENTS.append((name, path_of(event), plain(event)))
 

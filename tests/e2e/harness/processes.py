@@ -51,6 +51,10 @@ def program(pid: int) -> str:
     """The file name of a process's program; empty if there is no such process."""
     try:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)").rpartition("/")[2]
+    except PermissionError:
+        # An ordinary user may not look at what has made itself undumpable; a supervisor begins its
+        # command line with its name.
+        return title(pid).partition(":")[0]
     except OSError:
         return ""
 

@@ -16,7 +16,7 @@ use super::{Call, Pools, Settings};
 use crate::daemon::wire::request::decode;
 use crate::daemon::wire::{Header, Kind, Refused, flag};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Authorization, Level, Opt, RequestHead, Site, Slice, Target, Text};
+use crate::exchange::{Authorization, Opt, RequestHead, Site, Slice, Target, Text};
 
 /// A group of these workers, impatient.
 fn pools(workers: &[&Worker]) -> Pools {
@@ -96,7 +96,7 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         head: &head,
         target,
         ignore_activity: false,
-        log_level: Level::Info,
+        log_level: 6,
     };
     super::forward(pools, front, &call)
 }
