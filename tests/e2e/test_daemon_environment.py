@@ -240,6 +240,7 @@ def test_priority(new_httpd):
         assert identity(httpd)["nice"] == 5
 
 
+@ROOT
 @pytest.mark.checklist(205)
 def test_stack_size(new_httpd):
     """205: the threads that serve have so much stack."""

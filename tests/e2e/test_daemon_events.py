@@ -179,3 +179,45 @@ def test_a_process_of_the_application_has_no_such_signals(new_httpd):
         os.kill(pid, signal.SIGUSR2)
         httpd.wait_until(lambda: len(noted(file)) == 2, "the worker is not told")
         assert [name for _, _, name in noted(file)] == [{"signame": "SIGUSR2", "signum": 12}] * 2
+
+
+@pytest.mark.checklist(219, 224)
+def test_subscriptions_of_a_template(new_httpd):
+    """``preload=on``: what the template has subscribed counts in the workers, which alone tell."""
+    with serve(new_httpd, "processes=2 preload=on") as httpd:
+        file = httpd.root / "data" / "noted"
+        script = httpd.write(
+            "apps/template.wsgi",
+            f"""
+            import os
+            import mod_wsgi
+            import support
+
+
+            @mod_wsgi.subscribe_events
+            def note(name, **event):
+                if name in ("request_finished", "process_stopping"):
+                    support.note({str(file)!r}, f'["{{name}}", {{os.getpid()}}]')
+
+
+            def application(environ, start_response):
+                return support.answer(start_response, str(os.getpid()))
+            """,
+        )
+        applications(httpd)
+        httpd.add(f"""
+            WSGIScriptAlias / "{script}" process-group=tests application-group=%{{GLOBAL}}
+        """)
+        httpd.start()
+        answered = {int(httpd.get("/").body) for _ in range(10)}
+        httpd.wait_until(lambda: len(noted(file)) == 10, "not all requests are told of")
+        assert {tuple(event) for event in noted(file)} == {
+            ("request_finished", pid) for pid in answered
+        }
+        # The template and two workers.
+        httpd.wait_until(lambda: len(httpd.workers()) == 3, "too few processes")
+        file.unlink()
+        httpd.stop()
+        told = noted(file)
+        assert len(told) == 2 and answered <= {pid for _, pid in told}
+        assert {name for name, _ in told} == {"process_stopping"}

@@ -246,9 +246,9 @@ class TestMultipleUsers:
 
 
 class TestTracAndMoin:
-    @pytest.fixture(scope="class")
-    def server(self, new_httpd):
-        with served(new_httpd, "trac-moin") as server:
+    @pytest.fixture(scope="class", params=["event", "worker"])
+    def server(self, new_httpd, request):
+        with served(new_httpd, "trac-moin", mpm=request.param, threads=3) as server:
             yield server
 
     @pytest.mark.parametrize("project", ["red", "green"])
@@ -292,9 +292,9 @@ class TestTracAndMoin:
 
 
 class TestStaticAndRoot:
-    @pytest.fixture(scope="class")
-    def server(self, new_httpd):
-        with served(new_httpd, "static-and-root") as server:
+    @pytest.fixture(scope="class", params=["event", "prefork"])
+    def server(self, new_httpd, request):
+        with served(new_httpd, "static-and-root", mpm=request.param, threads=3) as server:
             yield server
 
     def test_static_files_come_first(self, server):

@@ -54,7 +54,11 @@ if [ -n "${VERSION:-}" ]; then
     fetch_from_pool >&2
 else
     echo "== fetching the source of $package ($suite) from $mirror" >&2
-    fetch_from_suite >&2
+    fetch_from_suite >&2 || {
+        echo "$mirror does not have what its suite $suite lists; SUITE= names another one, and" >&2
+        echo "VERSION= (as 3.14.7-1) a version in $mirror/pool/main/${package:0:1}/$package/" >&2
+        exit 1
+    }
 fi
 tar -x -f "$work/${package}_"*.orig.tar.xz -C "$work/source" --strip-components 1
 

@@ -128,9 +128,13 @@ def threads(pid: int) -> int:
 
 
 def descriptors(pid: int) -> dict[int, str]:
-    """What a process has open, by number."""
+    """What a process has open, by number; nothing where only root may look."""
     found = {}
-    for entry in os.listdir(f"/proc/{pid}/fd"):
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return found
+    for entry in entries:
         try:
             found[int(entry)] = os.readlink(f"/proc/{pid}/fd/{entry}")
         except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The Pythons that gateways are there for.
 
 Those of ``build/rwsgi`` and of ``build/several``, which ``make test`` and ``make e2e`` build
-(``tests/tools/several.sh``).
+(``tests/tools/several.sh``); ``RWSGI_TEST_SEVERAL`` names another directory than the latter.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from . import paths
 
-BUILD = paths.REPOSITORY / "build"
+SEVERAL = Path(os.environ.get("RWSGI_TEST_SEVERAL") or paths.REPOSITORY / "build/several/rwsgi")
 
 
 def records():
     """By version: the gateway's files and its record, the default one first."""
     found = {}
-    for directory in (paths.MODULE_DIR / "rwsgi", BUILD / "several/rwsgi"):
+    for directory in (paths.MODULE_DIR / "rwsgi", SEVERAL):
         for conf in sorted(directory.glob("_rwsgi.*.conf")):
             pairs = (line.partition("=") for line in conf.read_text().splitlines())
             record = {name.strip(): value.strip() for name, _, value in pairs}
