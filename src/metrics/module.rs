@@ -13,7 +13,7 @@ use crate::python::attach::Attached;
 use crate::python::interpreter::Interpreter;
 use crate::python::object::{self, Owned, boolean, float, int, latin1};
 use crate::python::raise::{Raised, Result};
-use crate::python::runtime;
+use crate::python::runtime::{self, Runtime};
 use crate::python::slots::{self, Methods};
 use crate::wsgi::server::clock_us;
 
@@ -135,9 +135,11 @@ unsafe fn function(
     })
 }
 
-/// Whether the figures are for a telemetry service and not for the application.
-fn is_reported() -> bool {
-    runtime::runtime().is_some_and(|runtime| runtime.options.metrics.service.is_some())
+/// Whether there are figures for the application: not where they go to a telemetry service, and not
+/// in a process that it has forked.
+fn has_figures() -> bool {
+    let reported = |runtime: &Runtime| runtime.options.metrics.service.is_some();
+    !runtime::runtime().is_some_and(reported) && recorder::is_this_process()
 }
 
 unsafe extern "C" fn start_recording_metrics(
@@ -147,7 +149,9 @@ unsafe extern "C" fn start_recording_metrics(
     // SAFETY: METH_NOARGS.
     unsafe {
         function(capsule, |_| {
-            recorder::start();
+            if recorder::is_this_process() {
+                recorder::start();
+            }
             Ok(None)
         })
     }
@@ -160,7 +164,7 @@ unsafe extern "C" fn request_metrics(
     // SAFETY: METH_NOARGS.
     unsafe {
         function(capsule, |py| {
-            if is_reported() {
+            if !has_figures() {
                 return Ok(None);
             }
             let sample = py.detached(|_| recorder::sample());
@@ -262,7 +266,7 @@ unsafe extern "C" fn process_metrics(
     // SAFETY: METH_NOARGS.
     unsafe {
         function(capsule, |py| {
-            if is_reported() || !recorder::is_recording() {
+            if !has_figures() || !recorder::is_recording() {
                 return Ok(None);
             }
             process(py).map(Some)

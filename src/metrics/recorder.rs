@@ -42,6 +42,8 @@ struct State {
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 /// Whether figures are recorded: the same as that [`State::since_us`] is not 0.
 static RECORDING: AtomicBool = AtomicBool::new(false);
+/// The process whose figures these are.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 /// [`Setup::slow_us`], for every request to look at.
 static SLOW_US: AtomicU64 = AtomicU64::new(0);
 static WITH_USER_AGENT: AtomicBool = AtomicBool::new(false);
@@ -58,6 +60,7 @@ fn state() -> MutexGuard<'static, Option<State>> {
 /// is not.
 pub fn begin(setup: Setup) {
     let now = clock_us();
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
     let recording = RECORDING.load(Ordering::Relaxed);
     SLOW_US.store(setup.slow_us, Ordering::Relaxed);
     WITH_USER_AGENT.store(setup.with_user_agent, Ordering::Relaxed);
@@ -82,6 +85,12 @@ pub fn start() {
         RECORDING.store(true, Ordering::Relaxed);
         observation::want(Reader::Metrics);
     }
+}
+
+/// Whether this is the process whose figures these are, and not one that an application has forked:
+/// there, locks may be held for ever by threads that have not been forked along.
+pub fn is_this_process() -> bool {
+    PROCESS.load(Ordering::Relaxed) == std::process::id()
 }
 
 /// Whether figures are recorded.

@@ -7,6 +7,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pyo3::ffi;
@@ -64,7 +65,7 @@ impl Attached {
 /// Attached while it lives.
 pub struct AttachGuard {
     token: Attached,
-    section: Option<order::Section>,
+    section: ManuallyDrop<order::Section>,
 }
 
 impl AttachGuard {
@@ -82,7 +83,8 @@ impl AttachGuard {
 impl Drop for AttachGuard {
     fn drop(&mut self) {
         INSIDE.with(|inside| inside.set(inside.get() - 1));
-        self.section = None;
+        // SAFETY: dropped nowhere else; before the thread detaches.
+        unsafe { ManuallyDrop::drop(&mut self.section) };
         // SAFETY: attached by the token; detaching returns the state that is kept in the
         // thread-local table.
         unsafe { ffi::PyEval_SaveThread() };
@@ -182,7 +184,7 @@ pub fn attach(interpreter: &'static Interpreter) -> AttachGuard {
     };
     AttachGuard {
         token,
-        section: Some(order::Section::enter(token)),
+        section: ManuallyDrop::new(order::Section::enter(token)),
     }
 }
 

@@ -341,24 +341,16 @@ pub unsafe fn dict_item_by_name(
     }
 }
 
-/// The items of a list, as something that does not change while no other thread has its turn: the
-/// list itself, or, where there is no GIL, a tuple.
+/// The items of a list as a tuple: what does not change where other threads need not wait for their
+/// turn.
 ///
 /// # Errors
 /// No memory.
 ///
 /// # Safety
 /// `list` is a live list.
-#[inline]
-pub unsafe fn steady_items(py: Attached, list: *mut ffi::PyObject) -> Result<Owned> {
+#[cfg(Py_GIL_DISABLED)]
+pub unsafe fn steady_items(_py: Attached, list: *mut ffi::PyObject) -> Result<Owned> {
     // SAFETY: live by contract.
-    unsafe {
-        #[cfg(Py_GIL_DISABLED)]
-        {
-            let _ = py;
-            Owned::from_new(ffi::PyList_AsTuple(list))
-        }
-        #[cfg(not(Py_GIL_DISABLED))]
-        Ok(Owned::from_borrowed(py, list))
-    }
+    unsafe { Owned::from_new(ffi::PyList_AsTuple(list)) }
 }

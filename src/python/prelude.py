@@ -17,6 +17,7 @@ import threading
 import traceback
 import types
 import warnings
+from importlib.machinery import ModuleSpec, SourceFileLoader
 
 SOURCE = "<rwsgi>"
 LEVEL_WARNING = 4
@@ -248,7 +249,14 @@ def load_script(path, mtime):
     with open(path, "rb") as file:
         source = file.read()
     module = types.ModuleType(name)
+    # As of an imported module: what looks for resources beside the script asks for these (Flask's
+    # instance folder, importlib.resources, pkgutil).
+    loader = SourceFileLoader(name, path)
+    module.__spec__ = ModuleSpec(name, loader, origin=path)
+    module.__spec__.has_location = True
+    module.__loader__ = loader
     module.__file__ = path
+    module.__cached__ = None
     module.__mtime__ = mtime
     previous = sys.modules.get(name)
     code = compile(source, path, "exec", dont_inherit=True)

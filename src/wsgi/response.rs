@@ -11,7 +11,9 @@ use crate::exchange::memory::Borrowed;
 use crate::exchange::{Level, Send};
 use crate::messages;
 use crate::python::attach::Attached;
-use crate::python::object::{Owned, bytes_of, optional_attribute, steady_items, type_name};
+#[cfg(Py_GIL_DISABLED)]
+use crate::python::object;
+use crate::python::object::{Owned, bytes_of, optional_attribute, type_name};
 use crate::python::order;
 use crate::python::raise::{Kind, Raised, Result, is_raised, raise};
 
@@ -63,14 +65,11 @@ unsafe fn send_sequence(
     let mut lent = Vec::new();
     // SAFETY: live by contract; items are borrowed while nothing of Python runs.
     unsafe {
-        let mut list = ffi::PyList_CheckExact(object) != 0;
-        let steady = if list && cfg!(Py_GIL_DISABLED) {
-            list = false;
-            Some(steady_items(py, object)?)
-        } else {
-            None
-        };
-        let object = steady.as_ref().map_or(object, Owned::as_ptr);
+        let list = ffi::PyList_CheckExact(object) != 0;
+        #[cfg(Py_GIL_DISABLED)]
+        let steady = list.then(|| object::steady_items(py, object)).transpose()?;
+        #[cfg(Py_GIL_DISABLED)]
+        let (list, object) = (false, steady.as_ref().map_or(object, Owned::as_ptr));
         let count = ffi::Py_SIZE(object);
         let item = |index| {
             if list {

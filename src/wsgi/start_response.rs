@@ -14,7 +14,9 @@ use crate::exchange::{Pair, Send, Slice, Text};
 use crate::python::attach::Attached;
 use crate::python::events::has_subscribers;
 use crate::python::interpreter::Interpreter;
-use crate::python::object::{Owned, bytes_of, latin1_bytes, steady_items, type_name};
+#[cfg(Py_GIL_DISABLED)]
+use crate::python::object;
+use crate::python::object::{Owned, bytes_of, latin1_bytes, type_name};
 use crate::python::order;
 use crate::python::raise::{Kind, Raised, Result, raise};
 use crate::python::slots::{self, object_slot};
@@ -225,8 +227,11 @@ unsafe fn start(
             raise(py, Kind::Value, &format!("{error}: b'{shown}'"))
         })?;
         let mut content_length = None;
-        let items = steady_items(py, headers)?;
-        let fields = collect_fields(py, items.as_ptr(), &mut content_length)?;
+        #[cfg(Py_GIL_DISABLED)]
+        let steady = object::steady_items(py, headers)?;
+        #[cfg(Py_GIL_DISABLED)]
+        let headers = steady.as_ptr();
+        let fields = collect_fields(py, headers, &mut content_length)?;
         let head = ResponseHead {
             status: code,
             status_line: Text::new(status_line),
@@ -249,8 +254,8 @@ unsafe fn start(
 /// Checks all header fields; Content-Length is taken out.
 ///
 /// # Safety
-/// `headers` is what `steady_items` has made of a list, and nobody changes it while the result is in
-/// use.
+/// `headers` is a live list that nobody changes while the result is in use; without a GIL, what
+/// `steady_items` has made of one.
 unsafe fn collect_fields<'a>(
     py: Attached,
     headers: *mut ffi::PyObject,

@@ -231,12 +231,11 @@ def test_log_of_a_virtual_host(new_httpd):
         assert len({expectation.lines[0].log_id for expectation in expected[:2]}) == 1
 
 
+@ROOT
 @pytest.mark.checklist(205)
 def test_priority(new_httpd):
     """205: nice."""
     with group(new_httpd, "cpu-priority=5") as httpd:
-        if os.geteuid() != 0:
-            pytest.skip("needs root")
         assert identity(httpd)["nice"] == 5
 
 

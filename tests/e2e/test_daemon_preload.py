@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from harness import paths, processes
+from harness.group import ROOT
 from harness.sites import applications
 from harness.storm import Storm
 from test_django import install
@@ -66,6 +67,7 @@ def memory_of_django(new_httpd, preload):
         return [processes.proportional_kib(pid) for pid in pids]
 
 
+@ROOT
 def test_four_django_workers_share_their_memory(new_httpd):
     """At most half of the proportional set size; and with the template still much less."""
     template, *shared = memory_of_django(new_httpd, "on")

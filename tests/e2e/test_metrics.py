@@ -252,6 +252,10 @@ def test_many_at_once(server, fresh):
     assert metrics["output_bytes"] >= 200 * len("firstsecond")
 
 
+def test_forked_processes_have_none(server):
+    assert server.json("/app/fork") == [None, None]
+
+
 @pytest.mark.checklist(227)
 def test_server_metrics_have_to_be_allowed(server):
     assert server.json("/app/server") is None

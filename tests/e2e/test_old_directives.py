@@ -229,6 +229,13 @@ def test_what_does_not_differ_is_not_noted(checked, text):
     assert checked(text) == []
 
 
+def test_a_note_does_not_take_the_place_of_a_warning(checked):
+    said = checked("WSGITrustedProxyHeaders X-Forwarded-Colour")
+    assert len(said) == 2
+    assert ":notice]" in said[0] and "WSGITrustedProxyHeaders: unlike in mod_wsgi" in said[0]
+    assert ":warn]" in said[1] and "RWSGI0632: WSGITrustedProxyHeaders: 'X-Forwarded-" in said[1]
+
+
 def test_notes_are_for_configtest_only():
     with Httpd() as server:
         server.add("WSGIErrorOverride On\nWSGIAcceptMutex flock\nWSGIScriptReloading On")

@@ -336,15 +336,20 @@ def test_module_attributes(site):
     site.write(
         "module.wsgi",
         """\
-        import json, sys
+        import importlib.util, json, sys
         def application(environ, start_response):
             start_response("200 OK", [("Content-Type", "application/json")])
             module = sys.modules[__name__]
             same = module.application is application
-            facts = [__file__, type(__mtime__).__name__, __name__, same]
+            spec = importlib.util.find_spec(__name__)
+            found = [spec.name == __name__, spec.origin, spec.loader is __loader__]
+            found.append("find_spec(__name__)" in spec.loader.get_source(__name__))
+            facts = [__file__, type(__mtime__).__name__, __name__, same, found]
             return [json.dumps(facts).encode()]
         """,
     )
-    file, kind, name, same = site.httpd.json("/module.wsgi")
+    file, kind, name, same, found = site.httpd.json("/module.wsgi")
     assert file == str(site.httpd.root / "site" / "module.wsgi")
     assert kind == "int" and name.startswith("_mod_wsgi_") and same
+    # As of an imported module: Flask's instance folder is found by it, for example.
+    assert found == [True, file, True, True]

@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use super::script_options::ScriptOptions;
 use crate::httpd::apache::command::Regex;
 use crate::httpd::apache::{Pool, PoolStr};
 
@@ -21,14 +22,8 @@ pub struct Alias {
     pub pattern: Pattern,
     /// The script file or the directory of script files.
     pub target: PoolStr,
-    /// `process-group=`; `%{GLOBAL}` is already `""`.
-    pub process_group: Option<PoolStr>,
-    /// `application-group=`; likewise.
-    pub application_group: Option<PoolStr>,
-    /// `callable-object=`.
-    pub callable_object: Option<PoolStr>,
-    /// `pass-authorization=`.
-    pub pass_authorization: Option<bool>,
+    /// Where and how the script runs.
+    pub options: ScriptOptions,
 }
 
 /// Where an alias leads.

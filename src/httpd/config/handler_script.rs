@@ -1,7 +1,8 @@
 //! `WSGIHandlerScript`: names of handlers that a script answers for.
 
+use super::Settings;
 use super::directives::Target;
-use super::{Settings, values};
+use super::script_options::{Name, ScriptOptions};
 use crate::httpd::apache::command::Words;
 use crate::httpd::apache::{Array, Pool, PoolStr};
 
@@ -12,12 +13,8 @@ pub struct HandlerScript {
     pub name: PoolStr,
     /// The script file, absolute.
     pub script: PoolStr,
-    /// `process-group=`; `%{GLOBAL}` is already `""`.
-    pub process_group: Option<PoolStr>,
-    /// `application-group=`; likewise.
-    pub application_group: Option<PoolStr>,
-    /// `pass-authorization=`.
-    pub pass_authorization: Option<bool>,
+    /// Where and how the script runs.
+    pub options: ScriptOptions,
 }
 
 /// The handlers of one section, and of what it inherits from: what comes first counts.
@@ -54,17 +51,21 @@ pub fn handler_script(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(
     if name.bytes().is_empty() || script.bytes().is_empty() {
         return Err(format!("{directive}: an argument is empty"));
     }
-    let mut handler = HandlerScript {
+    let options = ScriptOptions::read(
+        target,
+        &mut words,
+        &[
+            Name::ProcessGroup,
+            Name::ApplicationGroup,
+            Name::PassAuthorization,
+        ],
+    )?;
+    let handler = HandlerScript {
         name,
         script: target.absolute(script),
-        process_group: None,
-        application_group: None,
-        pass_authorization: None,
+        options,
     };
-    while let Some(option) = words.next_option() {
-        set_option(target, &mut handler, option)?;
-    }
-    if let Some(group) = &handler.application_group {
+    if let Some(group) = &handler.options.application_group {
         target.note_application_group(group)?;
     }
     let pool = target.command.pool();
@@ -76,44 +77,5 @@ pub fn handler_script(target: &mut Target<'_>, mut words: Words<'_>) -> Result<(
         scripts = scripts.followed_by(&earlier, pool);
     }
     settings.handler_scripts = Some(scripts);
-    Ok(())
-}
-
-fn set_option(
-    target: &Target<'_>,
-    handler: &mut HandlerScript,
-    option: Result<(String, PoolStr), String>,
-) -> Result<(), String> {
-    const ACCEPTED: &str = "process-group=, application-group=, pass-authorization=";
-    let directive = target.name();
-    let (name, value) = option.map_err(|word| {
-        format!(
-            "Invalid option to {directive} definition: '{word}' is not of the form name=value; \
-             accepted are {ACCEPTED}"
-        )
-    })?;
-    let field = match name.as_str() {
-        "process-group" => &mut handler.process_group,
-        "application-group" => &mut handler.application_group,
-        "pass-authorization" => {
-            let value = values::on_off(value.bytes()).map_err(|refusal| {
-                format!("Invalid value for {directive} option: pass-authorization {refusal}")
-            })?;
-            handler.pass_authorization = Some(value);
-            return Ok(());
-        }
-        _ => {
-            return Err(format!(
-                "Invalid name of {directive} option: '{name}'; accepted are {ACCEPTED}"
-            ));
-        }
-    };
-    if value.bytes().is_empty() {
-        return Err(format!(
-            "Invalid value for {directive} option: {name} must not be empty (for the main \
-             interpreter or httpd's own processes write %{{GLOBAL}})"
-        ));
-    }
-    *field = Some(target.group(value));
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The directives that map URLs to scripts, and scripts to groups.
 
 use super::directives::Target;
-use super::{Alias, alias::Pattern, values};
+use super::script_options::{Name, ScriptOptions};
+use super::{Alias, alias::Pattern};
 use crate::httpd::apache::command::Words;
 use crate::httpd::apache::{Array, PoolStr};
 use crate::httpd::daemon;
@@ -87,70 +88,29 @@ fn add_alias(
         return Err(format!("{}: an argument is empty", target.name()));
     }
     let pattern = pattern(target, location)?;
-    let mut alias = Alias {
+    let options = ScriptOptions::read(
+        target,
+        &mut words,
+        &[
+            Name::ProcessGroup,
+            Name::ApplicationGroup,
+            Name::CallableObject,
+            Name::PassAuthorization,
+        ],
+    )?;
+    let alias = Alias {
         // What a regular expression fills in decides itself whether it is absolute.
         target: match pattern {
             Pattern::Prefix(_) => target.command.absolute(file),
             Pattern::Regex(_) => file,
         },
         pattern,
-        process_group: None,
-        application_group: None,
-        callable_object: None,
-        pass_authorization: None,
+        options,
     };
-    while let Some(option) = words.next_option() {
-        set_option(target, &mut alias, option)?;
-    }
     daemon::directives::import_alias(target, &alias)?;
-    if let Some(group) = &alias.application_group {
+    if let Some(group) = &alias.options.application_group {
         target.note_application_group(group)?;
     }
     target.server()?.aliases.push(alias);
-    Ok(())
-}
-
-fn set_option(
-    target: &Target<'_>,
-    alias: &mut Alias,
-    option: Result<(String, PoolStr), String>,
-) -> Result<(), String> {
-    const ACCEPTED: &str =
-        "process-group=, application-group=, callable-object=, pass-authorization=";
-    let directive = target.name();
-    let (name, value) = option.map_err(|word| {
-        format!(
-            "Invalid option to {directive} definition: '{word}' is not of the form name=value; \
-             accepted are {ACCEPTED}"
-        )
-    })?;
-    let field = match name.as_str() {
-        "process-group" => &mut alias.process_group,
-        "application-group" => &mut alias.application_group,
-        "callable-object" => &mut alias.callable_object,
-        "pass-authorization" => {
-            let value = values::on_off(value.bytes()).map_err(|refusal| {
-                format!("Invalid value for {directive} option: pass-authorization {refusal}")
-            })?;
-            alias.pass_authorization = Some(value);
-            return Ok(());
-        }
-        _ => {
-            return Err(format!(
-                "Invalid name of {directive} option: '{name}'; accepted are {ACCEPTED}"
-            ));
-        }
-    };
-    if value.bytes().is_empty() {
-        return Err(format!(
-            "Invalid value for {directive} option: {name} must not be empty (for the main \
-             interpreter or httpd's own processes write %{{GLOBAL}})"
-        ));
-    }
-    *field = Some(if name == "callable-object" {
-        value
-    } else {
-        target.group(value)
-    });
     Ok(())
 }

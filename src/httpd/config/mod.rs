@@ -14,6 +14,7 @@ pub mod notes;
 pub mod proxies;
 pub mod remarks;
 pub mod removed;
+pub mod script_options;
 pub mod scripts;
 pub mod server;
 pub mod settings;
@@ -84,8 +85,8 @@ impl<'r> Effective<'r> {
     #[inline]
     pub fn process_group(&self) -> Option<&'r PoolStr> {
         self.alias
-            .and_then(|alias| alias.process_group.as_ref())
-            .or_else(|| self.handler?.process_group.as_ref())
+            .and_then(|alias| alias.options.process_group.as_ref())
+            .or_else(|| self.handler?.options.process_group.as_ref())
             .or_else(|| self.get(|s| s.process_group.as_ref()))
     }
 
@@ -93,8 +94,8 @@ impl<'r> Effective<'r> {
     #[inline]
     pub fn application_group(&self) -> Option<&'r PoolStr> {
         self.alias
-            .and_then(|alias| alias.application_group.as_ref())
-            .or_else(|| self.handler?.application_group.as_ref())
+            .and_then(|alias| alias.options.application_group.as_ref())
+            .or_else(|| self.handler?.options.application_group.as_ref())
             .or_else(|| self.get(|s| s.application_group.as_ref()))
     }
 
@@ -102,8 +103,8 @@ impl<'r> Effective<'r> {
     #[inline]
     pub fn pass_authorization(&self) -> bool {
         self.alias
-            .and_then(|alias| alias.pass_authorization)
-            .or_else(|| self.handler?.pass_authorization)
+            .and_then(|alias| alias.options.pass_authorization)
+            .or_else(|| self.handler?.options.pass_authorization)
             .or_else(|| self.get(|s| s.pass_authorization))
             .unwrap_or(false)
     }

@@ -14,7 +14,7 @@ use crate::httpd::apache::{Array, PoolStr, Server};
 /// A line about the configuration.
 #[derive(Clone, Copy)]
 pub struct Remark {
-    /// What it is about; there is one remark for each.
+    /// What it is about; there is one remark of each kind for it.
     pub subject: &'static str,
     /// When and how it is said.
     pub kind: Kind,
@@ -33,10 +33,10 @@ pub enum Kind {
     Note,
 }
 
-/// Adds a remark, unless there is one about its subject. httpd's only thread.
+/// Adds a remark, unless there is one of its kind about its subject. httpd's only thread.
 pub fn add(remarks: &mut Array<Remark>, remark: Remark) {
-    let subjects = remarks.items().iter().map(|other| other.subject);
-    if !subjects.into_iter().any(|other| other == remark.subject) {
+    let same = |other: &Remark| other.kind == remark.kind && other.subject == remark.subject;
+    if !remarks.items().iter().any(same) {
         remarks.push(remark);
     }
 }

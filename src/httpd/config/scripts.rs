@@ -2,6 +2,7 @@
 //! `WSGIAccessScript`, `WSGIAuthUserScript`, `WSGIAuthGroupScript`. They run in httpd's own processes.
 
 use super::directives::Target;
+use super::script_options::{Name, ScriptOptions};
 use super::values;
 use crate::httpd::apache::command::Words;
 use crate::httpd::apache::{PoolRef, PoolStr};
@@ -37,31 +38,11 @@ pub fn side_script(target: &Target<'_>, mut words: Words<'_>) -> Result<SideScri
     let Some(path) = words.next_word().filter(|path| !path.bytes().is_empty()) else {
         return Err(format!("{directive} requires a script: {}", target.help()));
     };
-    let mut script = SideScript {
+    let options = ScriptOptions::read(target, &mut words, &[Name::ApplicationGroup])?;
+    Ok(SideScript {
         path: target.absolute(path),
-        application_group: None,
-    };
-    while let Some(option) = words.next_option() {
-        let (name, value) = option.map_err(|word| {
-            format!(
-                "Invalid option to {directive} definition: '{word}' is not of the form name=value; \
-                 accepted is application-group="
-            )
-        })?;
-        if name != "application-group" {
-            return Err(format!(
-                "Invalid name of {directive} option: '{name}'; accepted is application-group="
-            ));
-        }
-        if value.bytes().is_empty() {
-            return Err(format!(
-                "Invalid value for {directive} option: {name} must not be empty (for the main \
-                 interpreter write %{{GLOBAL}})"
-            ));
-        }
-        script.application_group = Some(target.group(value));
-    }
-    Ok(script)
+        application_group: options.application_group,
+    })
 }
 
 /// Notes, while httpd reads its configuration, that its processes need Python for `script`.

@@ -7,6 +7,7 @@ use crate::httpd::apache::PoolStr;
 use crate::httpd::apache::command::Words;
 use crate::httpd::config::alias::{Alias, Pattern};
 use crate::httpd::config::directives::Target;
+use crate::httpd::config::script_options::{Name, ScriptOptions};
 use crate::httpd::config::server::Import;
 use crate::httpd::config::{removed, values};
 
@@ -68,36 +69,16 @@ pub fn import_script(target: &mut Target<'_>, mut words: Words<'_>) -> Result<()
         Some(path) if !path.bytes().is_empty() => target.absolute(path),
         _ => return Err(format!("WSGIImportScript needs a script: {FORM}")),
     };
-    let (mut process_group, mut application_group) = (None, None);
-    while let Some(option) = words.next_option() {
-        let (name, value) = option.map_err(|word| {
-            format!(
-                "Invalid option to WSGIImportScript definition: '{word}' is not of the form \
-                 name=value; expected is {FORM}"
-            )
-        })?;
-        let field = match name.as_str() {
-            "process-group" => &mut process_group,
-            "application-group" => &mut application_group,
-            _ => {
-                return Err(format!(
-                    "Invalid name of WSGIImportScript option: '{name}'; accepted are \
-                     process-group=, application-group="
-                ));
-            }
-        };
-        if value.bytes().is_empty() {
-            return Err(format!(
-                "Invalid value for WSGIImportScript option: {name} must not be empty (%{{GLOBAL}} \
-                 stands for the main interpreter or httpd's own processes)"
-            ));
-        }
-        *field = Some(target.group(value));
-    }
+    let accepted = [Name::ProcessGroup, Name::ApplicationGroup];
+    let options = ScriptOptions::read(target, &mut words, &accepted)?;
     let missing =
         |what| format!("WSGIImportScript needs the name of the {what}: {FORM}; %{{GLOBAL}} is one");
-    let process_group = process_group.ok_or_else(|| missing("process group"))?;
-    let application_group = application_group.ok_or_else(|| missing("application group"))?;
+    let process_group = options
+        .process_group
+        .ok_or_else(|| missing("process group"))?;
+    let application_group = options
+        .application_group
+        .ok_or_else(|| missing("application group"))?;
     for (what, group) in [
         ("process-group", &process_group),
         ("application-group", &application_group),
@@ -126,7 +107,7 @@ fn is_variable(group: &PoolStr) -> bool {
 /// The process group is not known, or not from here.
 pub fn import_alias(target: &mut Target<'_>, alias: &Alias) -> Result<(), String> {
     let (Some(process_group), Some(application_group)) =
-        (alias.process_group, alias.application_group)
+        (alias.options.process_group, alias.options.application_group)
     else {
         return Ok(());
     };

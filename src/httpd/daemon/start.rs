@@ -206,8 +206,8 @@ pub fn warn_undeclared(main: Server<'_>) {
         let handlers = config.settings.handler_scripts.iter();
         let handlers = handlers.flat_map(|scripts| scripts.items());
         let names = aliases
-            .filter_map(|alias| alias.process_group.as_ref())
-            .chain(handlers.filter_map(|handler| handler.process_group.as_ref()))
+            .filter_map(|alias| alias.options.process_group.as_ref())
+            .chain(handlers.filter_map(|handler| handler.options.process_group.as_ref()))
             .chain(&config.settings.process_group);
         for name in names.map(PoolStr::bytes) {
             let literal = !name.is_empty() && expand::parse(name) == expand::Form::Literal;

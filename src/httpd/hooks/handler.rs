@@ -206,7 +206,7 @@ fn callable<'r>(request: Request<'r>, config: &Effective<'r>) -> &'r [u8] {
     }
     if let Some(literal) = config
         .alias
-        .and_then(|alias| alias.callable_object.as_ref())
+        .and_then(|alias| alias.options.callable_object.as_ref())
     {
         return literal.bytes();
     }

@@ -54,6 +54,22 @@ def read(environ):
     return total
 
 
+def fork(environ):
+    """What a process is told that the application has forked."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        mod_wsgi.start_recording_metrics()
+        told = [mod_wsgi.request_metrics(), mod_wsgi.process_metrics()]
+        os.write(write, json.dumps(told).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as file:
+        told = json.load(file)
+    os.waitpid(child, 0)
+    return told
+
+
 def hold(environ):
     query = dict(parse_qsl(environ["QUERY_STRING"]))
     with open(query["file"], "w"):

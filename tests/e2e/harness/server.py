@@ -106,6 +106,7 @@ class Httpd:
     def start(self) -> Httpd:
         """Starts httpd and waits until it serves."""
         before = len(self.log.seen)
+        self._await_ports()
         with open(self.root / "logs" / "stderr", "ab") as stderr:
             self.process = subprocess.Popen(
                 [*self._command(), "-DFOREGROUND"],
@@ -131,6 +132,13 @@ class Httpd:
         self.connect().close()
         self._await_supervisors()
         return self
+
+    def _await_ports(self) -> None:
+        """A port that was free when it was chosen may be the local one of somebody's connection."""
+        deadline = time.monotonic() + LIMIT
+        for port in (self.port, self.tls_port):
+            while not _is_free(port) and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     def _await_supervisors(self) -> None:
         """Between fork and exec, a supervisor looks like a child of httpd."""
@@ -365,6 +373,17 @@ def _free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as each:
+        # As httpd does: what lingers in TIME_WAIT is no hindrance.
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            each.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 _shared: Path | None = None
