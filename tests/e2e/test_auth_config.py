@@ -157,6 +157,7 @@ def test_a_changed_script_is_loaded_anew_in_place(new_httpd):
 
 
 @pytest.mark.parametrize("broken", ["def broken(:", "raise RuntimeError('not today')", None])
+@pytest.mark.rwsgi
 def test_a_script_that_does_not_load_lets_nobody_in(new_httpd, broken):
     with new_httpd(modules=["auth_basic"], threads=4) as httpd:
         script = write(httpd, "tells.py", "one", 100)
@@ -206,6 +207,7 @@ def test_python_runs_for_them_where_embedded_mode_is_restricted(new_httpd, direc
 
 
 @pytest.mark.modes("daemon")
+@pytest.mark.rwsgi
 def test_no_python_in_children_without_them(new_httpd):
     with new_httpd(modules=["auth_basic"]) as httpd:
         httpd.add(f"WSGIRestrictEmbedded On\nWSGIScriptAlias / {httpd.apps}/who.wsgi").start()
@@ -262,6 +264,7 @@ def test_every_url_is_asked_for(new_httpd):
 
 
 @pytest.mark.modes("embedded")
+@pytest.mark.rwsgi
 def test_httpd_decides_once_where_there_are_no_scripts(new_httpd):
     """The module does not make httpd's own access control slower where it is not used."""
     with new_httpd(modules=["dir"], log_level="notice authz_core:debug") as httpd:
@@ -386,6 +389,7 @@ def test_errors_in_htaccess(new_httpd):
 
 
 @pytest.mark.modes("embedded")
+@pytest.mark.rwsgi
 def test_allow_override_counts_first(new_httpd):
     with new_httpd(modules=["auth_basic", "alias"], threads=4) as httpd:
         with_htaccess(
@@ -423,6 +427,7 @@ def checked(new_httpd):
         ("/x.py callable-object=x", "accepted is application-group="),
     ],
 )
+@pytest.mark.rwsgi
 def test_wrong_arguments(checked, directive, arguments, words):
     message = checked(f"<Location />\n{directive} {arguments}\n</Location>")
     assert directive in message and words in message, message
@@ -440,6 +445,7 @@ def test_not_outside_of_sections(checked, directive):
 
 
 @pytest.mark.modes("embedded")
+@pytest.mark.rwsgi
 def test_switches(checked):
     assert "must be one of: Off | On" in checked(
         "<Location />\nWSGIGroupAuthoritative x\n</Location>"

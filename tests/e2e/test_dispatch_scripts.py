@@ -253,6 +253,7 @@ def test_from_a_process_group_to_httpd_itself(server, group):
         ("nul", "RWSGI0502: "),
     ],
 )
+@pytest.mark.rwsgi
 def test_failures(server, function, result, line):
     expected = server.expect_log(line)
     assert server.request(f"/app/x?{function}={result}").status == 500
@@ -294,6 +295,7 @@ def told_environ(server, target, **options):
 
 
 @pytest.mark.checklist(46)
+@pytest.mark.rwsgi
 def test_environ(server):
     headers = {"X-Own": "own", "X_Under": "no", "Authorization": "Basic eDp5", "Proxy": "no"}
     told = told_environ(server, "/app/a//b%20c?tell&x=y", headers=headers)
@@ -380,6 +382,7 @@ def test_nothing_is_of_use_afterwards(server):
 
 
 @pytest.mark.checklist(42, 46)
+@pytest.mark.rwsgi
 def test_what_is_decided_must_be_allowed(server):
     assert served(server, "/restricted/x?process=one")[0] == "one"
     server.expect_log("RWSGI0338: .*'two'")
@@ -478,6 +481,7 @@ def test_restricted_embedded(new_httpd):
 
 
 @pytest.mark.checklist(160)
+@pytest.mark.rwsgi
 def test_reloading(new_httpd):
     """In place, in the same process; code that does not load leaves the old one in charge."""
     with new_httpd(modules=["env"]) as httpd:

@@ -206,6 +206,7 @@ def test_unknown_host_is_refused(site):
     assert site.request("/", host="evil.example").status == 400
 
 
+@pytest.mark.rwsgi("daemon")
 def test_server_page_shows_the_wsgi_environment(site, browser):
     page = browser.get("/server/")
     assert "wsgi.multithread" in page.text

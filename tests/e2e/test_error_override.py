@@ -104,6 +104,7 @@ OWN = b"the application's own page"
     ],
 )
 @pytest.mark.parametrize("query", ["", "?large"])
+@pytest.mark.rwsgi("embedded")
 def test_replaced(server, status, body, query):
     response = server.request(f"/app/{status}{query}")
     assert response.status == (500 if status == 599 else status)
@@ -132,6 +133,7 @@ def test_off(server, status):
 
 
 @pytest.mark.checklist(140)
+@pytest.mark.rwsgi("embedded")
 def test_challenges_are_kept(server):
     response = server.request("/app/401")
     assert response.status == 401
@@ -139,6 +141,7 @@ def test_challenges_are_kept(server):
     assert OWN not in response.body
 
 
+@pytest.mark.rwsgi("embedded")
 def test_application_as_error_page(server):
     """An application says itself with which status it answers, also as an ErrorDocument."""
     response = server.request("/app/409?large", method="POST", body=b"x")
@@ -146,6 +149,7 @@ def test_application_as_error_page(server):
     assert response.body == b"from the page: 409 /app/409 GET /app/409?large"
 
 
+@pytest.mark.rwsgi
 def test_error_within_the_error_page(server):
     """The page is in error itself: httpd's last resort, no endless loop."""
     response = server.request("/app/422")
@@ -153,6 +157,7 @@ def test_error_within_the_error_page(server):
     assert b"trying to use an ErrorDocument" in response.body and OWN not in response.body
 
 
+@pytest.mark.rwsgi("embedded")
 def test_redirect_to_elsewhere(server):
     response = server.request("/app/502")
     assert response.status == 302
@@ -171,6 +176,7 @@ def test_the_application_is_closed(server):
     assert "/418" in told and "/419" in told
 
 
+@pytest.mark.rwsgi("embedded")
 def test_failure_while_the_page_is_made(server):
     """What the application was about to say had an error status, which stands."""
     server.expect_log("RWSGI0206: |RWSGI0200: ")
@@ -179,6 +185,7 @@ def test_failure_while_the_page_is_made(server):
     assert response.body == b"from the configuration"
 
 
+@pytest.mark.rwsgi("embedded")
 def test_the_connection_goes_on(server):
     """An unread body and a discarded answer disturb nothing."""
     with server.connect() as connection:
@@ -191,6 +198,7 @@ def test_the_connection_goes_on(server):
             assert connection.read_response().status == 200
 
 
+@pytest.mark.rwsgi("embedded")
 def test_htaccess(server):
     response = server.request("/access/page.own/404")
     assert response.status == 404 and OWN not in response.body
@@ -198,6 +206,7 @@ def test_htaccess(server):
     assert response.body.startswith(OWN)
 
 
+@pytest.mark.rwsgi("embedded")
 def test_http2(server):
     answer = curl(server.url("/app/404?large"), "--http2-prior-knowledge")
     assert (answer.status, answer.body) == (404, b"from the configuration")

@@ -311,6 +311,7 @@ def test_alias_and_handler(server):
     assert told["SCRIPT_FILENAME"] == f"{server.apps}/where.wsgi"
 
 
+@pytest.mark.rwsgi
 def test_refused(server):
     server.expect_log("RWSGI0013: AcceptPathInfo is off")
     assert server.request("/strict/more").status == 404
@@ -441,6 +442,7 @@ def test_deleted(site):
 
 @ROOT
 @pytest.mark.modes("daemon")
+@pytest.mark.rwsgi("daemon")
 def test_where_httpd_must_not_look(new_httpd):
     """A directory that is the group's only: the worker looks at the script itself."""
     with new_httpd(daemon="user=nobody threads=2") as httpd:

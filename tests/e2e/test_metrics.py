@@ -304,6 +304,7 @@ def test_server_metrics(new_httpd, mpm):
 
 @pytest.mark.modes("daemon")
 @pytest.mark.checklist(227)
+@pytest.mark.rwsgi
 def test_only_the_group_that_may(new_httpd):
     """The descriptor goes to the group with the option only, and cannot be written."""
     with new_httpd(threads=4, daemon="threads=2 server-metrics=On preload=on") as httpd:
@@ -328,6 +329,7 @@ def test_only_the_group_that_may(new_httpd):
 
 
 @pytest.mark.checklist(226)
+@pytest.mark.rwsgi
 def test_recording_that_begins_early(new_httpd):
     """In an imported script, before there are requests; also in a template that is forked."""
     with new_httpd(threads=4, daemon="threads=4 preload=on") as httpd:
