@@ -54,13 +54,16 @@ def test_differences():
     text = "| what | why | how | checklist |\n|---|---|---|---|\n| a 7 | b | c | 44, 49–51 |\n12\n"
     text += "| x | y | z | – |\n"
     assert differences(text) == {44, 49, 50, 51}
-    assert word(44, [], differing=[44]) == "differing"
+    assert word(1, [], differing=[1]) == "differing"
+    assert word(1, [entry(1)], differing=[1]) == "covered"
 
 
 def test_the_summary_names_what_is_missing():
-    text = summary(judge([entry(n) for n in items() if n not in (1, 27)], {1}))
+    differing = {1, 2}
+    shown = [entry(number) for number in items() if number not in (1, 27)]
+    text = summary(judge(shown, differing), differing)
     assert "differing (docs/coming-from-mod_wsgi.md): 1\n" in text
-    assert "of these, not shown by tests in each of their modes: 1\n" in text
+    assert "covered, and differing in a detail: 2\n" in text
     assert f"  27 [embedded, daemon] {items()[27].title}" in text
 
 

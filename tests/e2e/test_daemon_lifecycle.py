@@ -28,6 +28,13 @@ def test_processes_and_threads(new_httpd):
     options = "processes=3 threads=4 display-name=%{GROUP}"
     with group(new_httpd, options, threads=32) as httpd:
         httpd.wait_until(lambda: len(httpd.workers()) == 3)
+
+        def ready():
+            httpd.log.read()
+            return [line for line in httpd.log.seen if line.message.startswith("ready")]
+
+        # Until then nobody knows how busy they are, and requests may be spread unevenly.
+        httpd.wait_until(lambda: len(ready()) == 3, "they are not ready")
         gate = httpd.gate()
         file = httpd.root / "data" / "begun"
         requests = []
