@@ -17,8 +17,10 @@ use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, So
 use crate::metrics::reporter;
 use crate::python::attach;
 use crate::python::events;
-use crate::python::runtime::{self, Services};
+use crate::python::runtime;
+use crate::python::services::Services;
 use crate::python::slots::boundary;
+use crate::python::stop;
 use crate::wsgi::server;
 
 static TABLE: GatewayTable = GatewayTable {
@@ -164,7 +166,7 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
                 reporter::stopped();
             }
             let deadline = Duration::from_millis(deadline_ms.into());
-            runtime::stop(deadline, || {
+            stop::stop(deadline, || {
                 if let Some(runtime) = runtime::runtime() {
                     events::process_stopping(runtime, "");
                 }

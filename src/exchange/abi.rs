@@ -262,7 +262,7 @@ pub struct Request<'a> {
     pub native: *mut c_void,
 }
 
-/// How the gateway's `handle` ended: [`DONE`], [`CUT`] or an HTTP status.
+/// How the gateway's `handle` ended: [`DONE`](outcome::DONE), [`CUT`](outcome::CUT) or an HTTP status.
 pub mod outcome {
     /// The response was sent to its end.
     pub const DONE: i32 = 0;

@@ -2,7 +2,9 @@
 //! scripts and logging. Written over `pyo3::ffi`; PyO3's safe layer is never used, since its caches
 //! are per process and an interpreter must own all that it hands out (`docs/safety.md`).
 //!
-//! * [`runtime`]: Python's start and end in this process.
+//! * [`runtime`]: Python in this process: its start, its interpreters by application group; its
+//!   [`options`] and the [`services`] of the process around it; `configuration` fills CPython's own;
+//!   [`stop`] is the end.
 //! * [`interpreter`]: application groups, each an interpreter with everything that belongs to it.
 //! * [`attach`]: thread states, the [`attach::Attached`] token, detaching around what may block.
 //! * [`gate`]: first come, first served for new requests.
@@ -20,12 +22,14 @@
 pub mod api;
 pub mod attach;
 pub mod capsule;
+mod configuration;
 pub mod events;
 pub mod exceptions;
 pub mod gate;
 pub mod interpreter;
 pub mod log;
 pub mod object;
+pub mod options;
 pub mod order;
 pub mod prelude;
 pub mod raise;
@@ -33,4 +37,6 @@ pub mod request;
 pub mod running;
 pub mod runtime;
 pub mod script;
+pub mod services;
 pub mod slots;
+pub mod stop;

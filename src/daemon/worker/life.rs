@@ -22,10 +22,11 @@ use crate::metrics::page::Page;
 use crate::metrics::reporter::{self, Service};
 use crate::python::attach;
 use crate::python::exceptions;
+use crate::python::options::{Interpreters, MetricsOptions, Options};
 use crate::python::raise::Raised;
-use crate::python::runtime::{
-    self, Changed, Interpreters, MetricsOptions, Options, Replacement, Runtime, Services,
-};
+use crate::python::runtime::{self, Runtime};
+use crate::python::services::{Changed, Replacement, Services};
+use crate::python::stop;
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
 static CHANNEL: OnceLock<Channel> = OnceLock::new();
@@ -568,7 +569,7 @@ impl Worker {
             0 => Duration::MAX,
             seconds => Duration::from_secs(seconds.into()),
         };
-        runtime::stop(deadline, || self.events.finish());
+        stop::stop(deadline, || self.events.finish());
         exit(0)
     }
 }

@@ -20,7 +20,8 @@ use crate::exchange::Level;
 use crate::messages;
 use crate::python::attach::{self, AttachGuard};
 use crate::python::interpreter::Interpreter;
-use crate::python::runtime::{self, Options, Runtime};
+use crate::python::options::Options;
+use crate::python::runtime::{self, Runtime};
 
 /// The scripts that the template has loaded: the workers have them, too.
 static LOADED: Mutex<Vec<Script>> = Mutex::new(Vec::new());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::connections::Held;
 use crate::daemon::control::Script;
-use crate::python::runtime::Changed;
+use crate::python::services::Changed;
 
 /// A request that has been read and not been started.
 pub struct Waiting {

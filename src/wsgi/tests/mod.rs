@@ -22,7 +22,9 @@ use memory_exchange::{MemoryExchange, Recorded};
 use super::server;
 use crate::exchange::abi::HashSeed;
 use crate::exchange::{Authorization, Level, Opt, Pair, RequestHead, Site, Slice, Target, Text};
-use crate::python::runtime::{self, Options, Services};
+use crate::python::options::{self, Options};
+use crate::python::runtime;
+use crate::python::services::Services;
 
 /// Lines that went to the process log.
 static PROCESS_LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -56,12 +58,12 @@ pub(crate) fn start_python() {
             python_eggs: None,
             working_directory: None,
             run_once: false,
-            interpreters: runtime::Interpreters {
+            interpreters: options::Interpreters {
                 // `make test-free-threaded` runs everything with and without.
                 free_threading: std::env::var_os("RWSGI_TEST_FREE_THREADING").is_some(),
-                ..runtime::Interpreters::default()
+                ..options::Interpreters::default()
             },
-            metrics: runtime::MetricsOptions::default(),
+            metrics: options::MetricsOptions::default(),
         };
         let log = |_: Level, line: &[u8]| {
             PROCESS_LOG
