@@ -10,27 +10,23 @@ use pyo3::ffi;
 
 use super::attendant::{self, Wish};
 use super::channel::{Channel, Received};
-use super::{Worker, drain_eventfd, imports, signals, template, title};
+use super::{Worker, drain_eventfd, host, imports, signals, title};
 use crate::daemon::board::Board;
 use crate::daemon::control::{FromWorker, Reason, Script, ToWorker};
 use crate::daemon::fds;
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
-use crate::exchange::abi::HashSeed;
 use crate::messages;
-use crate::metrics::page::Page;
-use crate::metrics::reporter::{self, Service};
+use crate::metrics::reporter;
 use crate::python::attach;
 use crate::python::exceptions;
-use crate::python::options::{Interpreters, MetricsOptions, Options};
 use crate::python::raise::Raised;
 use crate::python::runtime::{self, Runtime};
-use crate::python::services::{Changed, Replacement, Services};
 use crate::python::stop;
 
 static WORKER: OnceLock<&'static Worker> = OnceLock::new();
-static CHANNEL: OnceLock<Channel> = OnceLock::new();
-static ENDING: AtomicBool = AtomicBool::new(false);
+pub(super) static CHANNEL: OnceLock<Channel> = OnceLock::new();
+pub(super) static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Is the worker of this process.
 ///
@@ -52,7 +48,7 @@ pub unsafe fn run() -> ! {
         Err(error) => fail(Some(channel), &error),
     };
     signals::install(worker.wake_descriptor());
-    if let Err(error) = runtime::adopt(options(&worker.config), services()) {
+    if let Err(error) = runtime::adopt(host::options(&worker.config), host::services()) {
         fail(Some(channel), &error);
     }
     // Python's own handler of SIGINT came with `import signal`, if not before.
@@ -261,122 +257,6 @@ pub fn new_worker(
     // SAFETY: a function that only closes descriptors.
     unsafe { libc::pthread_atfork(None, None, Some(super::in_forked_child)) };
     Ok(worker)
-}
-
-/// How Python is to be set up. What the command line and the environment of the interpreter say has
-/// been said there.
-pub fn options(config: &GroupConfig) -> Options {
-    let mut server_version = [0; 3];
-    for (place, number) in server_version.iter_mut().zip(&config.server_version) {
-        *place = *number;
-    }
-    Options {
-        program_name: None,
-        home: None,
-        python_path: config.python_path.clone(),
-        warnings: Vec::new(),
-        optimize: -1,
-        hash_seed: HashSeed::Unset,
-        hash_seed_value: 0,
-        dont_write_bytecode: config.dont_write_bytecode,
-        restrict_stdin: config.restrict_stdin,
-        restrict_stdout: config.restrict_stdout,
-        restrict_signal: config.restrict_signal,
-        multithread: config.threads != 1,
-        multiprocess: config.multiprocess,
-        reserve_main: config.reserve_main,
-        threads: config.threads,
-        processes: config.processes,
-        request_permits: config.request_permits,
-        server_version,
-        server_description: config.server_description.clone(),
-        server_built: config.server_built.clone(),
-        mpm_name: config.mpm_name.clone(),
-        process_group: Some(config.name.clone()),
-        // The supervisor has put it into the environment.
-        python_eggs: None,
-        working_directory: config.home.clone(),
-        run_once: config.threads == 1 && config.maximum_requests == 1,
-        metrics: MetricsOptions {
-            // A service script serves no requests.
-            service: config
-                .telemetry_socket
-                .as_ref()
-                .filter(|_| config.threads > 0)
-                .map(|path| Service {
-                    path: path.clone(),
-                    interval_s: config.telemetry_interval,
-                }),
-            slow_requests_s: config.slow_requests,
-            with_user_agent: config.telemetry_user_agent,
-            parent_pid: config.parent_pid,
-        },
-        interpreters: Interpreters {
-            rules: config.interpreter_options.clone(),
-            switch_interval: config.switch_interval,
-            free_threading: config.free_threading == Some(true),
-            destroy: config.destroy_interpreter,
-        },
-    }
-}
-
-/// httpd's scoreboard, as it was when httpd last wrote it down.
-fn scoreboard() -> Option<Vec<u8>> {
-    static PAGE: OnceLock<Option<Page>> = OnceLock::new();
-    let config = &worker()?.config;
-    let fd = config.scoreboard_fd.filter(|_| config.server_metrics)?;
-    PAGE.get_or_init(|| Page::map(i32::try_from(fd).ok()?).ok())
-        .as_ref()?
-        .read()
-}
-
-/// What the process offers to Python. There may be no worker yet: a template has its channel only.
-pub fn services() -> Services {
-    Services {
-        log: Box::new(|level, line| match CHANNEL.get() {
-            Some(channel) => channel.log(level, line),
-            None => eprintln!("{}", String::from_utf8_lossy(line)),
-        }),
-        // The supervisor writes these lines; its format has no place for where they were made.
-        log_from: Box::new(|level, _, line| {
-            if let Some(channel) = CHANNEL.get() {
-                channel.log(level, line);
-            }
-        }),
-        logs: Box::new(|level| CHANNEL.get().is_none_or(|channel| channel.logs(level))),
-        is_ending: Box::new(|| ENDING.load(Ordering::Relaxed)),
-        replacement: Some(Box::new(Scripts)),
-        scoreboard: Box::new(scoreboard),
-    }
-}
-
-struct Scripts;
-
-impl Scripts {
-    fn script(group: &[u8], path: &[u8]) -> Script {
-        Script {
-            application_group: group.to_vec(),
-            path: path.to_vec(),
-        }
-    }
-}
-
-impl Replacement for Scripts {
-    fn loaded(&self, group: &[u8], path: &[u8]) {
-        let script = Scripts::script(group, path);
-        match worker() {
-            Some(worker) => worker.tell_loaded(script),
-            None => template::note_loaded(script),
-        }
-    }
-
-    fn changed(&self, group: &[u8], path: &[u8], mtime_us: i64, keep: bool) -> Changed {
-        let script = Scripts::script(group, path);
-        match worker() {
-            Some(worker) => worker.waiting.changed(script, mtime_us, keep),
-            None => Changed::UseOld,
-        }
-    }
 }
 
 /// How long the control loop waits before it tries again to accept connections.

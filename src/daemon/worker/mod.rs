@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`module`] | the Python module `_rwsgi`: `worker()` and `template()` |
 //! | [`life`] | from the first line to the exit: configuration, imports, the control loop |
+//! | [`host`] | what Python is told of the process: options, services around it |
 //! | [`reactor`] | the threads that serve: one edge-triggered epoll set for all |
 //! | [`connections`] | who may touch which connection |
 //! | [`exchange`] | one request: [`Exchange`](crate::exchange::Exchange) over the wire |
@@ -27,6 +28,7 @@ pub mod connections;
 pub mod desk;
 pub mod events;
 pub mod exchange;
+pub mod host;
 pub mod imports;
 pub mod incoming;
 pub mod life;

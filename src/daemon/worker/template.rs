@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::ffi;
 
 use super::channel::Channel;
+use super::host;
 use super::life::{self, exit, fail};
 use super::{imports, signals};
 use crate::daemon::control::{FromWorker, LARGEST, Script, ToWorker};
@@ -49,9 +50,9 @@ pub unsafe fn run() -> ! {
         fail(Some(channel), &error);
     }
     life::prepare_process(&config, channel);
-    let options = life::options(&config);
+    let options = host::options(&config);
     let (early, late) = divide(&config, &options);
-    if let Err(error) = runtime::adopt(options, life::services()) {
+    if let Err(error) = runtime::adopt(options, host::services()) {
         fail(Some(channel), &error);
     }
     let Some(runtime) = runtime::runtime() else {

@@ -1,5 +1,10 @@
 //! Requests.
 
+mod body;
+mod file;
+
+pub use file::FileKind;
+
 use core::ffi::{CStr, c_char, c_int};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -7,7 +12,7 @@ use core::ptr::NonNull;
 use super::{Connection, Pool, PoolStr, Server, Table, text};
 use crate::exchange::{Level, Source};
 use crate::httpd::hooks;
-use crate::httpd::sys::{self, apr_off_t, core_dir_config, request_rec};
+use crate::httpd::sys::{self, core_dir_config, request_rec};
 
 /// A request (a subrequest or the target of an internal redirect as well).
 ///
@@ -16,19 +21,6 @@ use crate::httpd::sys::{self, apr_off_t, core_dir_config, request_rec};
 pub struct Request<'r> {
     raw: NonNull<request_rec>,
     lifetime: PhantomData<&'r request_rec>,
-}
-
-/// What a file is, as httpd found it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// It does not exist.
-    Missing,
-    /// A regular file.
-    Regular,
-    /// A directory.
-    Directory,
-    /// Anything else.
-    Other,
 }
 
 impl<'r> Request<'r> {
@@ -317,144 +309,6 @@ impl<'r> Request<'r> {
     pub fn notes(self) -> Table<'r> {
         // SAFETY: as above.
         unsafe { Table::new(self.raw().notes) }
-    }
-
-    /// What [`filename`](Self::filename) is.
-    #[inline(always)]
-    pub fn file_kind(self) -> FileKind {
-        match self.raw().finfo.filetype {
-            sys::APR_NOFILE => FileKind::Missing,
-            sys::APR_REG => FileKind::Regular,
-            sys::APR_DIR => FileKind::Directory,
-            _ => FileKind::Other,
-        }
-    }
-
-    /// When the file was changed, microseconds since the epoch; 0 if httpd does not know.
-    #[inline(always)]
-    pub fn file_mtime(self) -> i64 {
-        let finfo = &self.raw().finfo;
-        if finfo.valid & sys::APR_FINFO_MTIME != 0 {
-            finfo.mtime
-        } else {
-            0
-        }
-    }
-
-    /// Names the file of the request and looks at it, so that httpd's directory walk finds it
-    /// known and spares its own look at every component.
-    pub fn name_file(self, file: PoolStr) -> FileKind {
-        // SAFETY: a live request of this thread; the string lives at least as long.
-        unsafe {
-            let raw = self.as_ptr();
-            (*raw).filename = file.as_ptr();
-            let found = sys::ap_run_dirwalk_stat(&raw mut (*raw).finfo, raw, sys::APR_FINFO_MIN);
-            if found != sys::APR_SUCCESS {
-                (*raw).finfo.filetype = sys::APR_NOFILE;
-            }
-        }
-        self.file_kind()
-    }
-
-    /// Names a file that httpd's directory walk has yet to find.
-    pub fn name_path(self, path: PoolStr) {
-        // SAFETY: as in `name_file`.
-        unsafe {
-            let raw = self.as_ptr();
-            (*raw).filename = path.as_ptr();
-            (*raw).finfo.filetype = sys::APR_NOFILE;
-        }
-    }
-
-    /// Sets the path behind the script.
-    pub fn set_path_info(self, path: PoolStr) {
-        // SAFETY: as in `name_file`.
-        unsafe { (*self.as_ptr()).path_info = path.as_ptr() }
-    }
-
-    /// Chooses the handler.
-    pub fn set_handler(self, name: &'static CStr) {
-        // SAFETY: as in `name_file`.
-        unsafe { (*self.as_ptr()).handler = name.as_ptr() }
-    }
-
-    /// Whether `Options` has all of `options`.
-    #[inline]
-    pub fn allows(self, options: c_int) -> bool {
-        // SAFETY: a live request.
-        unsafe { sys::ap_allow_options(self.as_ptr()) & options == options }
-    }
-
-    /// Whether `AcceptPathInfo Off` refuses extra path.
-    #[inline(always)]
-    pub fn refuses_path_info(self) -> bool {
-        self.raw().used_path_info == sys::AP_REQ_REJECT_PATH_INFO
-    }
-
-    /// Where the extra path begins in [`uri`](Self::uri), by httpd's own rule.
-    #[cold]
-    pub fn path_info_start(self) -> usize {
-        let raw = self.raw();
-        if raw.path_info.is_null() || raw.uri.is_null() {
-            return self.uri().len();
-        }
-        // SAFETY: two C strings, only read.
-        let start = unsafe { sys::ap_find_path_info(raw.uri, raw.path_info) };
-        usize::try_from(start).unwrap_or(0).min(self.uri().len())
-    }
-
-    /// Looks at Transfer-Encoding and Content-Length; reads nothing. `Err` is an HTTP status.
-    #[inline]
-    pub fn set_up_body(self, chunked: bool) -> Result<(), c_int> {
-        let policy = if chunked {
-            sys::REQUEST_CHUNKED_DECHUNK
-        } else {
-            sys::REQUEST_CHUNKED_ERROR
-        };
-        // SAFETY: a live request of this thread.
-        match unsafe { sys::ap_setup_client_block(self.as_ptr(), policy) } {
-            sys::OK => Ok(()),
-            status => Err(status),
-        }
-    }
-
-    /// How many bytes the body is said to have, after [`set_up_body`](Self::set_up_body).
-    #[inline(always)]
-    pub fn declared_body(self) -> apr_off_t {
-        self.raw().remaining
-    }
-
-    /// Whether there may be a body to read, after [`set_up_body`](Self::set_up_body).
-    #[inline(always)]
-    pub fn may_have_body(self) -> bool {
-        let raw = self.raw();
-        raw.read_chunked != 0 || raw.remaining > 0 || !raw.kept_body.is_null()
-    }
-
-    /// Whether the client waits for `100 Continue`.
-    #[inline(always)]
-    pub fn expects_continue(self) -> bool {
-        self.raw().expecting_100 != 0
-    }
-
-    /// `LimitRequestBody`; 0 is no limit.
-    #[inline]
-    pub fn body_limit(self) -> apr_off_t {
-        // SAFETY: a live request.
-        unsafe { sys::ap_get_limit_req_body(self.as_ptr()) }
-    }
-
-    /// Whether the end of the response has gone through httpd's filters.
-    #[inline(always)]
-    pub fn response_has_ended(self) -> bool {
-        self.raw().eos_sent != 0
-    }
-
-    /// The client need not be told to go on any more.
-    #[inline(always)]
-    pub fn forget_continue(self) {
-        // SAFETY: a live request of this thread.
-        unsafe { (*self.as_ptr()).expecting_100 = 0 }
     }
 
     /// Has `location`, a path with or without a query, answer in this request's place as to a GET
