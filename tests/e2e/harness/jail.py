@@ -34,4 +34,8 @@ def jail(httpd):
     shutil.copytree(library, root / library.relative_to("/"), ignore=ignored, symlinks=True)
     shutil.copytree(gateways, root / gateways.relative_to("/"))
     (root / "srv").mkdir()
+    # A Python that finds its library by $ORIGIN needs /proc for that.
+    tried = subprocess.run(["chroot", root, python, "-c", ""], capture_output=True)
+    if tried.returncode != 0:
+        pytest.skip("the default Python does not run in a directory of its own")
     return root
