@@ -303,7 +303,7 @@ unsafe fn new_interpreter(own_gil: bool) -> core::result::Result<*mut ffi::PyThr
         unsafe {
             let config = ffi::_PyInterpreterConfig_INIT;
             let status = ffi::Py_NewInterpreterFromConfig(&mut state, &config);
-            return super::runtime::check(status).map(|()| state);
+            return super::configuration::check(status).map(|()| state);
         }
     }
     let _ = own_gil;
