@@ -209,7 +209,7 @@ unsafe fn start(
             // Before anything is sent the second call counts, as in mod_wsgi, although PEP 3333 wants
             // exc_info for it.
             None if progress.head_sent.get() => {
-                let message = "start_response was called more than once without exc_info";
+                let message = "start_response() called more than once without exc_info";
                 return Err(raise(py, Kind::Runtime, message));
             }
             None => {}

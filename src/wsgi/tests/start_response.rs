@@ -88,7 +88,7 @@ fn a_second_start_response() {
     assert!(
         unvalidated(late)
             .get()
-            .logged("RuntimeError: start_response was called more than once")
+            .logged("RuntimeError: start_response() called more than once")
     );
 
     let replaced = unvalidated(
