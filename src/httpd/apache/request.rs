@@ -87,6 +87,15 @@ impl<'r> Request<'r> {
         })
     }
 
+    /// The request that this one is a part of (a subrequest).
+    #[inline]
+    pub fn including(self) -> Option<Request<'r>> {
+        NonNull::new(self.raw().main).map(|raw| Request {
+            raw,
+            lifetime: PhantomData,
+        })
+    }
+
     /// This module's per-directory configuration, merged; null if there is none.
     #[inline(always)]
     pub fn directory_config<T>(self) -> *mut T {
