@@ -5,9 +5,10 @@ use core::ffi::c_int;
 use super::child;
 use super::consult::Failed;
 use super::dispatch::{self, Dispatched};
+use super::loops;
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
-use crate::exchange::{AsgiSettings, Interface, Level, Target, script_file};
+use crate::exchange::{AsgiSettings, Interface, Level, RequestHead, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::handler_script::HANDLE_REQUEST;
 use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
@@ -167,8 +168,8 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
             .unwrap_or(matches!(place, Place::Group(..)) && interface != Interface::Asgi),
     };
     let exchange = HttpdExchange::new(request, rules);
-    let result = head::with_head(request, &split, configured, |head| match place {
-        Place::Embedded(gateway) => {
+    let result = head::with_head(request, &split, configured, |head| {
+        let handle = |gateway: &abi::GatewayTable| {
             let call = abi::Request {
                 head,
                 target,
@@ -182,8 +183,8 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
             };
             // SAFETY: everything that `call` refers to lives until this returns.
             unsafe { (gateway.handle)(&call) }
-        }
-        Place::Group(_, pools) => {
+        };
+        let forward = |pools: &client::Pools, target| {
             let call = client::Call {
                 head,
                 target,
@@ -191,9 +192,35 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
                 log_level: request.log_level(),
             };
             client::forward(pools, &exchange, &call)
+        };
+        match place {
+            Place::Group(_, pools) => forward(pools, target),
+            Place::Embedded(gateway) => match interface {
+                Interface::Wsgi => handle(gateway),
+                Interface::Asgi => to_loop(head, |pools| forward(pools, target)),
+                Interface::Auto => {
+                    let application = loops::Application::of(head, &target);
+                    if !application.is_asgi(target.mtime_us) {
+                        let result = handle(gateway);
+                        if !application.note(result, target.mtime_us) {
+                            return result;
+                        }
+                    }
+                    to_loop(head, |pools| forward(pools, loops::settled(&target)))
+                }
+            },
         }
     });
     Ok(finish(request, &exchange, result))
+}
+
+/// Lets the event loop of the request's application group answer it.
+fn to_loop(head: &RequestHead<'_>, forward: impl FnOnce(&client::Pools) -> i32) -> i32 {
+    match loops::pools(head.site.application_group.bytes()) {
+        Some(pools) => forward(pools),
+        // Where there is a gateway, there are loops.
+        None => sys::HTTP_INTERNAL_SERVER_ERROR,
+    }
 }
 
 /// The application group as it is configured, expanded.
