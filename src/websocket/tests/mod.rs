@@ -1,0 +1,1 @@
+//! The rules of RFC 6455 and RFC 7692, one by one.
