@@ -14,8 +14,9 @@ const LONGEST_HEADER: usize = 14;
 /// From so many unsent bytes on, pings wait for their answer, and only the latest gets one.
 const CROWDED: usize = 16 * 1024;
 
-/// Messages below this are not compressed: they fit into one segment as they are, and hardly shrink.
-const WORTH_COMPRESSING: usize = 64;
+/// Messages below this are not compressed: they are one segment as they are, and hardly shrink, while
+/// each costs ten microseconds.
+const WORTH_COMPRESSING: usize = 128;
 
 /// What a client may ask of us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

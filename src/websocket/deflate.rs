@@ -49,7 +49,9 @@ pub(super) fn compress(message: &[u8], window_bits: u8, out: &mut Vec<u8>) -> bo
     smaller
 }
 
-const LEVEL: Compression = Compression::new(3);
+/// Half the time of zlib's default for a ratio a few per cent worse. Level 1 takes half of that again,
+/// but is a third larger.
+const LEVEL: Compression = Compression::new(2);
 
 fn compress_with(state: &mut Compress, message: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
