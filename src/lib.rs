@@ -19,6 +19,7 @@
 //! * [`daemon`]: daemon mode: the wire between httpd and a worker, the supervisor.
 //! * [`metrics`]: timings and counts, telemetry.
 //! * `consult`: functions of scripts that the server asks about a request (access, users, groups).
+//! * `websocket`: the WebSocket protocol (framing, compression, handshake), without I/O or Python.
 //! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
 //!
 //! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`
@@ -45,5 +46,7 @@ pub mod consult;
 pub mod gateway;
 #[cfg(feature = "python")]
 pub mod python;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 #[cfg(feature = "python")]
 pub mod wsgi;
