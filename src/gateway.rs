@@ -30,6 +30,8 @@ static TABLE: GatewayTable = GatewayTable {
     start,
     handle,
     consult,
+    connect,
+    drain,
     stop,
 };
 
@@ -155,6 +157,13 @@ unsafe extern "C" fn consult(consultation: *const Consultation<'_>) -> i32 {
         },
     )
 }
+
+unsafe extern "C" fn connect(application_group: Text<'_>) -> i32 {
+    let _ = application_group;
+    -1
+}
+
+unsafe extern "C" fn drain() {}
 
 unsafe extern "C" fn stop(deadline_ms: u32) {
     boundary(

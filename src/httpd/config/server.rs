@@ -60,6 +60,8 @@ pub struct Globals {
     pub reserve_main: bool,
     /// `WSGIPythonEggs`.
     pub python_eggs: Option<PoolStr>,
+    /// `ASGILoop uvloop`.
+    pub uvloop: bool,
     /// What is to be said of this configuration.
     pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
@@ -156,6 +158,7 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         gateway: None,
         reserve_main: false,
         python_eggs: None,
+        uvloop: false,
         remarks: Array::new(pool),
         imports: Array::new(pool),
         side_scripts: SideScripts::default(),

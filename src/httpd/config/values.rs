@@ -31,6 +31,11 @@ pub fn on_off(value: &[u8]) -> Result<bool, Refusal> {
     one_of(value, &[("Off", false), ("On", true)])
 }
 
+/// `ASGILoop` and `loop=`: whether it is uvloop.
+pub fn event_loop(value: &[u8]) -> Result<bool, Refusal> {
+    one_of(value, &[("asyncio", false), ("uvloop", true)])
+}
+
 /// `WSGIMapHEADToGET`.
 pub fn map_head(value: &[u8]) -> Result<MapHead, Refusal> {
     one_of(

@@ -5,7 +5,7 @@
 use super::accounts::{self, User};
 use super::values;
 use crate::daemon::group::GroupConfig;
-use crate::httpd::config::values::{Refusal, directories, on_off};
+use crate::httpd::config::values::{Refusal, directories, event_loop, on_off};
 
 /// What is configured for a process group.
 #[derive(Clone, Debug)]
@@ -205,6 +205,8 @@ options! {
     "switch-interval" => field!(worker.switch_interval, |v| some(values::interval(v)));
     "stack-size" => field!(worker.stack_size, |v| values::bytes(v, LEAST_STACK));
     "preload" => field!(worker.preload, on_off);
+    "concurrency" => field!(worker.concurrency, |v| values::within(v, 0, i32::MAX as u32));
+    "loop" => field!(worker.uvloop, event_loop);
     "maximum-requests" => field!(worker.maximum_requests, |v| values::within(v, 0, u32::MAX));
     "max-requests-jitter" => field!(worker.max_requests_jitter, |v| values::within(v, 0, i32::MAX as u32));
     "startup-timeout" => field!(worker.startup_timeout, values::seconds);

@@ -204,6 +204,7 @@ fn start_with(table: &GatewayTable, globals: &Globals, choice: &Choice) -> c_int
         server_description: Text::from(mpm::description()),
         server_built: Text::from(mpm::built()),
         mpm_name: Text::from(mpm::name()),
+        uvloop: globals.uvloop,
         metrics: metrics(globals),
         interpreters: InterpreterOptions {
             rules: Slice::new(&rules),

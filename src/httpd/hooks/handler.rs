@@ -7,7 +7,7 @@ use super::consult::Failed;
 use super::dispatch::{self, Dispatched};
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
-use crate::exchange::{Level, Target, script_file};
+use crate::exchange::{AsgiSettings, Interface, Level, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::handler_script::HANDLE_REQUEST;
 use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
@@ -149,6 +149,9 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         reloading: config.get(|s| s.script_reloading).unwrap_or(true),
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
         handler_script: config.handler.is_some(),
+        interface: Interface::Wsgi,
+        callable_is_default: false,
+        asgi: AsgiSettings::DEFAULT,
     };
     let rules = ResponseRules {
         sendfile: config.get(|s| s.enable_sendfile).unwrap_or(false),

@@ -16,7 +16,9 @@ use super::{Call, Pools, Settings};
 use crate::daemon::wire::request::decode;
 use crate::daemon::wire::{Header, Kind, Refused, flag};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Authorization, Opt, RequestHead, Site, Slice, Target, Text};
+use crate::exchange::{
+    AsgiSettings, Authorization, Interface, Opt, RequestHead, Site, Slice, Target, Text,
+};
 
 /// A group of these workers, impatient.
 fn pools(workers: &[&Worker]) -> Pools {
@@ -91,6 +93,9 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         reloading: true,
         keep_on_failure: true,
         handler_script: false,
+        interface: Interface::Wsgi,
+        callable_is_default: false,
+        asgi: AsgiSettings::DEFAULT,
     };
     let call = Call {
         head: &head,
