@@ -171,7 +171,6 @@ impl Connection {
     /// to `events`, no more than one per six bytes. After [`Event::Closed`] or [`Event::Failed`]
     /// everything further is ignored; after [`close`](Self::close) messages and pings are.
     pub fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>, events: &mut Vec<Event>) {
-        self.drained(out);
         let crowded = out.len() > CROWDED;
         let mut pinged = false;
         let mut rest = bytes;
@@ -190,7 +189,7 @@ impl Connection {
 
     /// Says that what was in `out` has been sent: a ping that has been waiting for that is answered.
     ///
-    /// The other methods do the same; a caller that has nothing to do but to wait need call it.
+    /// [`receive`](Self::receive) does the same.
     pub fn drained(&mut self, out: &mut Vec<u8>) {
         if out.len() <= CROWDED {
             self.pong(out);

@@ -90,6 +90,19 @@ fn pings_to_a_client_that_takes_nothing_wait() {
 }
 
 #[test]
+fn a_ping_that_waits_is_forgotten_with_our_close() {
+    let mut connection = plain();
+    let mut out = vec![0; 20_000];
+    let mut events = Vec::new();
+    connection.receive(&frame(FIN | PING, "waits"), &mut out, &mut events);
+    assert_eq!(out.len(), 20_000);
+    connection.close(1000, "", &mut out);
+    out.clear();
+    connection.drained(&mut out);
+    assert_eq!(out, []);
+}
+
+#[test]
 fn many_small_fragments_are_no_burden() {
     let mut sent = frame(BINARY, "");
     sent.extend(frame(CONTINUE, "x").repeat(MAX_MESSAGE - 1));
