@@ -158,6 +158,11 @@ impl Connection {
         Connection { socket }
     }
 
+    /// The socket, for other uses than requests.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// The descriptor, for `poll`.
     #[inline]
     pub fn fd(&self) -> RawFd {

@@ -221,14 +221,7 @@ impl<'a, F: Front> Pump<'a, F> {
                 self.bodyless = is_bodyless(status) || front.is_head();
                 Ok(())
             }
-            Ok(Err(what)) => {
-                let line = format!(
-                    "{DAEMON_BAD_ANSWER}a worker sent a response with a bad head ({what}): {}",
-                    self.call
-                );
-                front.log(Level::Error, false, line.as_bytes());
-                Err(End::Outcome(502))
-            }
+            Ok(Err(what)) => Err(self.bad_head(what)),
             Err(_) => Err(self.lost(Event::Malformed)),
         }
     }
@@ -362,6 +355,7 @@ impl<'a, F: Front> Pump<'a, F> {
             }
             Kind::Status => Err(self.status(header)),
             Kind::File => self.file(header, payload),
+            Kind::Switch => Err(self.switch(payload)),
             _ => Err(self.lost(Event::Malformed)),
         }
     }
@@ -378,6 +372,40 @@ impl<'a, F: Front> Pump<'a, F> {
             ..header
         });
         End::Outcome(i32::from(header.aux))
+    }
+
+    /// The connection becomes a tunnel between the end user and the worker.
+    #[cold]
+    fn switch(&mut self, head: Range<usize>) -> End {
+        let Some(lease) = self.lease.take_if(|_| !self.started) else {
+            return self.lost(Event::Malformed);
+        };
+        self.started = true;
+        let front = self.front;
+        // Nothing that is said there has a use for descriptors.
+        self.buffers.descriptors.clear();
+        let incoming = &self.buffers.incoming;
+        let taken = reply::decode(incoming.bytes(head), |head| {
+            head::check_switch(head)?;
+            let socket = lease.into_connection().into_socket();
+            Ok::<_, &'static str>(front.switch(head, socket, incoming.rest()))
+        });
+        match taken {
+            Ok(Ok(outcome)) => End::Outcome(outcome),
+            Ok(Err(what)) => self.bad_head(what),
+            Err(_) => self.lost(Event::Malformed),
+        }
+    }
+
+    /// The head of a response may not be sent.
+    #[cold]
+    fn bad_head(&mut self, what: &str) -> End {
+        let line = format!(
+            "{DAEMON_BAD_ANSWER}a worker sent a response with a bad head ({what}): {}",
+            self.call
+        );
+        self.front.log(Level::Error, false, line.as_bytes());
+        End::Outcome(502)
     }
 
     /// A range of a file is part of the response.

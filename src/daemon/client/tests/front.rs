@@ -4,11 +4,12 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
 use crate::daemon::client::Front;
+use crate::exchange::abi::outcome;
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
@@ -32,6 +33,8 @@ pub enum Seen {
     Flush,
     End,
     Abort,
+    /// A switch of protocols, and what had come behind it.
+    Switch(Vec<u8>),
 }
 
 /// A part of a brigade.
@@ -62,6 +65,8 @@ pub struct FakeFront {
     pub closes: Cell<bool>,
     /// Content-Length of the response.
     pub length: Cell<i64>,
+    /// The worker's socket after a switch of protocols.
+    pub tunnel: Cell<Option<OwnedFd>>,
 }
 
 impl Default for FakeFront {
@@ -83,6 +88,7 @@ impl Default for FakeFront {
             timeout: Cell::new(Duration::from_secs(20)),
             closes: Cell::default(),
             length: Cell::new(-1),
+            tunnel: Cell::default(),
         }
     }
 }
@@ -298,5 +304,12 @@ impl Front for FakeFront {
 
     fn retry_after(&self, seconds: u32) {
         self.retry.set(seconds);
+    }
+
+    fn switch(&self, head: &ResponseHead<'_>, socket: OwnedFd, received: &[u8]) -> i32 {
+        assert_eq!(head.status, 101);
+        self.note(Seen::Switch(received.to_vec()));
+        self.tunnel.set(Some(socket));
+        outcome::DONE
     }
 }
