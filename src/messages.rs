@@ -128,6 +128,14 @@ codes! {
     DAEMON_CONNECT_FAILED = 310;
     /// A file that the worker sent for the response cannot be used.
     DAEMON_BAD_FILE = 311;
+    /// A worker switches protocols for a client whose version of HTTP has no such thing.
+    TUNNEL_HTTP_1_0 = 320;
+    /// The worker ended while it had a WebSocket.
+    TUNNEL_DIED = 321;
+    /// What a worker sent for a WebSocket is not valid.
+    TUNNEL_BROKEN = 322;
+    /// The thread that carries WebSockets could not be started.
+    TUNNEL_NO_KEEPER = 323;
 
     // 0330-0369: process groups, on the httpd side.
     /// A process group cannot be started as it is configured.
@@ -278,6 +286,26 @@ codes! {
     POINTLESS_DIRECTIVE = 632;
     /// Another libpython is in httpd already.
     OTHER_PYTHON = 633;
+
+    // 0650-0679: ASGI.
+    /// An ASGI application raised, or could not be set up.
+    ASGI_FAILED = 650;
+    /// An ASGI application returned before its response was complete.
+    ASGI_UNFINISHED = 651;
+    /// The startup of an application's lifespan failed.
+    ASGI_LIFESPAN_FAILED = 652;
+    /// The shutdown of an application's lifespan failed.
+    ASGI_SHUTDOWN_FAILED = 653;
+    /// An event loop could not be started, or has failed.
+    ASGI_LOOP_FAILED = 654;
+    /// uvloop is configured and cannot be used.
+    ASGI_NO_UVLOOP = 655;
+    /// A request took longer than request-timeout.
+    ASGI_TIMEOUT = 656;
+    /// A task raised SystemExit or KeyboardInterrupt.
+    ASGI_TASK_EXIT = 657;
+    /// An event loop does not go round.
+    ASGI_STUCK = 658;
 }
 
 #[cfg(test)]
