@@ -6,17 +6,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::ffi;
 
-use super::application::Application;
+use super::application::{self, Application};
 use super::house::House;
 use super::http::{Cancelled, Http};
 use super::link::{Link, Phase, Sent};
 use super::websocket::Session;
 use super::{awaitable, log};
+use crate::daemon::control;
 use crate::daemon::wire::{Kind, flag};
 use crate::exchange::{Level, Source};
 use crate::messages;
@@ -44,6 +46,8 @@ pub const BUFFER: usize = 64 * 1024;
 enum Message {
     /// Serve what comes over this connection; a first request may have come.
     Adopt(OwnedFd, Vec<u8>),
+    /// Begin the startup of an application.
+    Begin(control::Application, Sender<application::Problem>),
     /// Log for the request of that connection.
     Log(u64, Level, Vec<u8>),
 }
@@ -231,6 +235,16 @@ impl EventLoop {
     /// nothing. Any thread.
     pub fn adopt(&self, socket: OwnedFd, frame: Vec<u8>) {
         self.tell(Message::Adopt(socket, frame));
+    }
+
+    /// Begins the startup of an application whose script has been loaded; `tell` gets what becomes
+    /// of it, and is dropped if there is no such application. Any thread.
+    pub fn begin_application(
+        &self,
+        application: control::Application,
+        tell: Sender<application::Problem>,
+    ) {
+        self.tell(Message::Begin(application, tell));
     }
 
     /// Logs for the request of a connection. Any thread but the loop's.
@@ -600,6 +614,9 @@ impl EventLoop {
                         *link.input.borrow_mut() = frame;
                     }
                     self.on_event(py, &link, libc::EPOLLIN);
+                }
+                Message::Begin(application, tell) => {
+                    application::begin_early(py, self, &application, tell);
                 }
                 Message::Log(token, level, line) => {
                     if !self.log_for(token, level, None, &line) {
