@@ -97,6 +97,15 @@ async def after_the_body(scope, receive, send):
     support.note(query(scope)["file"], message["type"])
 
 
+async def disconnect_while_reading(scope, receive, send):
+    """Notes the message that ends the body."""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request" or not message["more_body"]:
+            break
+    support.note(query(scope)["file"], message["type"])
+
+
 # Responses
 
 
@@ -297,6 +306,10 @@ async def trailers(scope, receive, send):
     await send({"type": "http.response.trailers", "headers": fields, "more_trailers": False})
 
 
+async def offers(scope, receive, send):
+    await answer(send, str(query(scope)["name"] in scope["extensions"]))
+
+
 # Many at once
 
 
@@ -317,6 +330,12 @@ async def hold(scope, receive, send):
     COUNTS[told["name"]] = COUNTS.get(told["name"], 0) + 1
     await step(told["gate"])
     await answer(send, str(os.getpid()))
+
+
+async def block(scope, receive, send):
+    """Blocks the loop, as it must not be done."""
+    time.sleep(float(query(scope)["seconds"]))
+    await answer(send, b"blocked")
 
 
 async def threaded(scope, receive, send):
