@@ -26,8 +26,7 @@ def server(new_httpd, request):
 
 @pytest.fixture
 def file(server, request):
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name)
-    return server.root / "data" / name
+    return server.root / "data" / f"{abs(hash(request.node.name)):x}"
 
 
 def inside(server):

@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from harness.asgi import ANY, EXITED, RAISED, RAISED_LATE, SHORT, line_of, stands_still
+from harness.asgi import ANY, EXITED, RAISED, UNFINISHED, line_of, stands_still
 from harness.client import Truncated
 from harness.config import BOTH
 from harness.curl import curl
@@ -169,7 +169,7 @@ def test_statuses(server, code):
 
 
 def test_shorter_than_declared(server):
-    server.expect_log(SHORT)
+    server.expect_log(UNFINISHED)
     with server.connect() as connection:
         connection.request("/http/short")
         response = connection.read_head()
@@ -195,14 +195,14 @@ def test_longer_than_declared(server):
 
 
 def test_no_answer(server):
-    server.expect_log(r"RWSGI0\d\d\d: ")
+    server.expect_log(ANY)
     assert server.request("/http/silent").status == 500
     assert server.get("/http/hello").status == 200
 
 
 @pytest.mark.parametrize("route", ["silent-after-head", "silent-in-mid-body"])
 def test_no_end(server, route):
-    server.expect_log(r"RWSGI0\d\d\d: ")
+    server.expect_log(ANY)
     cut_or_500(server, f"/http/{route}")
 
 
@@ -231,14 +231,14 @@ def test_exception(server):
 
 @pytest.mark.parametrize("route", ["broken-after-head", "broken-in-mid-body"])
 def test_late_exception(server, route):
-    server.expect_log(f"{RAISED}|{RAISED_LATE}")
+    server.expect_log(RAISED)
     cut_or_500(server, f"/http/{route}")
     assert server.get("/http/hello").status == 200
 
 
 def test_late_exception_over_http_2(server):
     skip_without_http_2(server)
-    server.expect_log(RAISED_LATE)
+    server.expect_log(RAISED)
     with server.http2() as connection:
         with pytest.raises(Truncated):
             connection.request("/http/broken-in-mid-body")
@@ -248,7 +248,7 @@ def test_late_exception_over_http_2(server):
 
 def test_exception_after_the_end(server):
     """The client has its answer; the log has the traceback."""
-    server.expect_log(r"RWSGI0\d\d\d: ")
+    server.expect_log(ANY)
     assert server.get("/http/broken-after-end").body == b"whole"
 
 
@@ -314,7 +314,7 @@ def test_wrong_message(server, name):
 
 @pytest.mark.parametrize("name", AFTER_HEAD)
 def test_wrong_message_after_the_head(server, name):
-    server.expect_log(f"{RAISED}|{RAISED_LATE}")
+    server.expect_log(RAISED)
     cut_or_500(server, f"/http/wrong?name={name}")
 
 
@@ -470,17 +470,17 @@ def test_pathsend_and_the_next_request(server):
 
 
 def test_pathsend_of_a_file_that_is_not_there(server):
-    server.expect_log(f"{RAISED}|{RAISED_LATE}")
+    server.expect_log(RAISED)
     cut_or_500(server, f"/http/pathsend?path={server.root}/data/nothing")
 
 
 def test_pathsend_of_a_directory(server):
-    server.expect_log(f"{RAISED}|{RAISED_LATE}")
+    server.expect_log(RAISED)
     cut_or_500(server, f"/http/pathsend?path={server.root}/data")
 
 
 def test_pathsend_of_a_fifo_does_not_hang(server):
-    server.expect_log(f"{RAISED}|{RAISED_LATE}")
+    server.expect_log(RAISED)
     fifo = server.root / "data" / f"fifo-{server.mpm}"
     os.mkfifo(fifo)
     fifo.chmod(0o666)

@@ -8,7 +8,7 @@ import ssl
 import threading
 
 import pytest
-from harness.asgi import RAISED, line_of
+from harness.asgi import ANY, RAISED, line_of
 from harness.client import Truncated
 from harness.config import BOTH
 from harness.sites import asgi_applications
@@ -37,8 +37,7 @@ def server(new_httpd, request):
 
 @pytest.fixture
 def file(server, request):
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name)
-    return server.root / "data" / name
+    return server.root / "data" / f"{abs(hash(request.node.name)):x}"
 
 
 def client(server, route, tls=False, **options):
@@ -59,7 +58,14 @@ def client(server, route, tls=False, **options):
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_echo(server, tls, compression):
     with client(server, "echo", tls, compression=compression, max_size=None) as socket:
-        for message in ["hello", "", "Grüße, 世界 \N{GRINNING FACE}", b"", b"\0\xff\r\n", "x" * 300]:
+        for message in [
+            "hello",
+            "",
+            "Grüße, 世界 \N{GRINNING FACE}",
+            b"",
+            b"\0\xff\r\n",
+            "x" * 300,
+        ]:
             socket.send(message)
             assert socket.recv(20) == message
         assert bool(socket.protocol.extensions) == (compression == "deflate")
@@ -294,7 +300,7 @@ def test_library_closes(server, file):
 
 
 def test_exception(server):
-    told = server.expect_log(r"RWSGI0\d\d\d: ")
+    told = server.expect_log(ANY)
     with client(server, "broken") as socket:
         with pytest.raises(ConnectionClosed) as raised:
             socket.recv(20)
@@ -304,26 +310,26 @@ def test_exception(server):
 
 
 def test_exception_before_the_accept(server):
-    server.expect_log(r"RWSGI0\d\d\d: ")
+    server.expect_log(ANY)
     with server.connect() as connection:
         assert WebSocket(connection).ask("/ws/broken-before").status == 500
 
 
 def test_exception_at_the_end(server):
     """When the client has gone; the log has it."""
-    server.expect_log(r"RWSGI0\d\d\d: ")
+    server.expect_log(ANY)
     with client(server, "broken-at-the-end"):
         pass
 
 
 def test_returning_without_an_answer(server):
-    server.allow_log(r"RWSGI0\d\d\d: ")
+    server.allow_log(ANY)
     with server.connect() as connection:
         assert WebSocket(connection).ask("/ws/silent").status in (403, 500)
 
 
 def test_returning_without_close(server):
-    server.allow_log(r"RWSGI0\d\d\d: ")
+    server.allow_log(ANY)
     with server.websocket("/ws/leaves") as socket:
         assert socket.closed()[0] in (1000, 1011)
 
@@ -349,7 +355,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_message(server, name):
     """``send`` raises, which ends the WebSocket or the handshake."""
-    server.expect_log(r"RWSGI0\d\d\d: ")
+    server.expect_log(ANY)
     with server.connect() as connection:
         socket = WebSocket(connection)
         if socket.ask(f"/ws/wrong?name={name}").status == 101:
@@ -366,7 +372,7 @@ def test_wrong_message_that_is_handled(server, name):
 
 
 def test_send_after_close(server, file):
-    server.allow_log(r"RWSGI0\d\d\d: ")
+    server.allow_log(ANY)
     with server.websocket(f"/ws/send-after-close?file={file}") as socket:
         assert socket.closed()[0] == 1000
     assert line_of(server, file)

@@ -268,7 +268,9 @@ async def after_the_end(scope, receive, send):
 
 async def headers(scope, receive, send):
     """Sends the fields that the request's body lists."""
-    fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in json.loads(await read(receive))]
+    fields = [
+        (n.encode("latin-1"), v.encode("latin-1")) for n, v in json.loads(await read(receive))
+    ]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await part(send, b"body", more=False)
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 
-#: The application raised before anything was sent: 500.
-RAISED = "RWSGI0200: "
-#: It raised after the head: a visible cut.
-RAISED_LATE = "RWSGI0206: "
-#: It raised SystemExit.
-EXITED = "RWSGI0201: "
-#: Less was sent than its Content-Length said.
-SHORT = "RWSGI0203: "
-#: Any message about a request or a WebSocket.
-ANY = r"RWSGI0[27]\d\d: "
+#: The application raised: 500, or a visible cut if something had been sent; 1011 of a WebSocket.
+RAISED = "RWSGI0650: "
+#: It returned before its response was complete.
+UNFINISHED = "RWSGI0651: "
+#: Its startup failed.
+NOT_STARTED = "RWSGI0652: "
+#: Its shutdown failed, or did not end.
+NOT_ENDED = "RWSGI0653: "
+#: uvloop was asked for and is not there.
+NO_UVLOOP = "RWSGI0655: "
+#: A request took longer than request-timeout.
+TOO_LONG = "RWSGI0656: "
+#: A task raised SystemExit.
+EXITED = "RWSGI0657: "
+#: Any of them.
+ANY = r"RWSGI065\d: "
 
 
 def stands_still(figure, seconds: float = 0.3, timeout: float = 15):
