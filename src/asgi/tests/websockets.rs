@@ -278,14 +278,9 @@ async def application(scope, receive, send):
         .unwrap();
     let mut written = 0_usize;
     let mut at = 0;
-    loop {
-        match socket.0.stream.write(&block[at..]) {
-            Ok(count) => {
-                written += count;
-                at = (at + count) % block.len();
-            }
-            Err(_) => break,
-        }
+    while let Ok(count) = socket.0.stream.write(&block[at..]) {
+        written += count;
+        at = (at + count) % block.len();
         assert!(
             written < 100_000_000,
             "everything is taken although nobody reads"
