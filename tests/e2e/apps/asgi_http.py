@@ -121,6 +121,11 @@ async def stream(scope, receive, send):
     await part(send, more=False)
 
 
+async def blob(scope, receive, send):
+    """So many bytes in one message."""
+    await answer(send, b"b" * int(query(scope)["size"]))
+
+
 async def head_only(scope, receive, send):
     """The head at once, the body after a step."""
     await start(send)
