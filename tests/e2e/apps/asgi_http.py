@@ -162,6 +162,18 @@ async def long(scope, receive, send):
     await part(send, b"longer than that", more=False)
 
 
+async def short_in_pieces(scope, receive, send):
+    await start(send, headers=[(b"content-length", b"10")])
+    await part(send, b"short")
+    await part(send, more=False)
+
+
+async def long_in_pieces(scope, receive, send):
+    await start(send, headers=[(b"content-length", b"10")])
+    await part(send, b"short")
+    await part(send, b"longer than that", more=False)
+
+
 async def silent(scope, receive, send):
     """Returns without an answer."""
 
