@@ -51,6 +51,7 @@ mod httpd {
         "ap_get_server_name_for_url",
         "ap_get_server_port",
         "ap_get_server_revision",
+        "ap_get_status_line",
         "ap_get_useragent_host",
         "ap_getword_conf",
         "ap_hook_get_generate_log_id",

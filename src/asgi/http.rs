@@ -290,7 +290,8 @@ impl Http {
             return Err(gone(py));
         }
         let waiting = self.link.borrow().as_ref().map_or(0, |link| link.waiting());
-        if waiting <= HIGH_WATER {
+        // After the last message the connection tells its next request, not this one, of room.
+        if waiting <= HIGH_WATER || self.stage.get() == Stage::Over {
             return Ok(Poll::Ready(Owned::none(py)));
         }
         let future = self.event_loop.new_future(py)?;
@@ -551,6 +552,7 @@ impl Http {
                 }
             }
             Some(exception) => self.report(py, exception),
+            None if self.body.borrow().lost.is_some() => {}
             None => {
                 let line = format!(
                     "{}the application '{}' returned before its response was complete; it must \
@@ -666,12 +668,16 @@ impl Http {
     }
 
     fn log(&self, level: Level, line: &[u8]) {
-        self.event_loop.log_for(self.token.get(), level, None, line);
+        // What comes after the reply belongs to no request of the connection any more.
+        if !self.event_loop.log_for(self.log_token(), level, None, line) {
+            self.event_loop.house.log(level, line);
+        }
     }
 
     fn report(&self, py: Attached, exception: &Owned) {
         // What `send` raises then, or what a framework makes of it: nothing to look after.
-        if self.gone.get() && (exceptions::is_os_error(py, exception) || is_disconnect(exception)) {
+        let lost = self.gone.get() || self.body.borrow().lost.is_some();
+        if lost && (exceptions::is_os_error(py, exception) || is_disconnect(exception)) {
             return;
         }
         if self.cancelled.get().is_some() && is_cancelled(py, exception) {
