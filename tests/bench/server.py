@@ -1,4 +1,5 @@
-"""One httpd for one measurement: configuration, start, process tree, stop by its own pid."""
+"""One httpd for one measurement, and the server behind it if there is one: configuration, start,
+process tree, stop by its own pid."""
 
 from __future__ import annotations
 
@@ -113,7 +114,8 @@ class Httpd:
     `script_line` {run} stands for `run`, the directory of this server: a fixed number of path
     components below /, since httpd's directory walk costs instructions for each.
 
-    `child_pid` is httpd's one child, `worker_pid` the process of daemon mode, if there is one.
+    `child_pid` is httpd's one child, `worker_pid` the process that runs the application, if it is
+    not that child.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Httpd:
         self.threads, self.prefix, self.fifos = threads, prefix, fifos
         self.before, self.extra = before, extra
         self.process: subprocess.Popen | None = None
+        self.backend: subprocess.Popen | None = None
         self.port = free_port()
         self.child_pid = self.worker_pid = 0
         self.run = Path(tempfile.mkdtemp(prefix="rwsgi-bench-", dir="/tmp"))
@@ -168,6 +171,8 @@ class Httpd:
         modules = _modules_directory()
         load = [f"LoadModule {m}_module {modules}/mod_{m}.so" for m in MODULES]
         load.append(f"TypesConfig {self.run}/mime.types")
+        # For `LoadModule name modules/...`.
+        (self.run / "modules").symlink_to(modules)
         system = self.system.config(self.workload, self.setup)
         *general, alias = system
         before = [self.system.alias(p, self.setup.script(script)) for p, script in self.before]
@@ -190,7 +195,7 @@ class Httpd:
                 os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
     def _prepare_script(self) -> None:
-        """Lets the process of daemon mode tell who it is, once, when it loads the script."""
+        """Lets the process that runs the application tell who it is, when it loads the script."""
         lines = [self.script_line] if self.script_line else []
         if self.system.daemon:
             file = str(self.run / "worker.pid")
@@ -213,17 +218,25 @@ class Httpd:
             "TMPDIR": str(self.run),
         }
         httpd = tool("apache2", "httpd", package="apache2")
-        with open(self.run / "console.log", "wb") as console:
-            self.process = subprocess.Popen(
-                [*self.prefix, httpd, "-DFOREGROUND", "-f", str(self.run / "httpd.conf")],
-                cwd=self.run,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                **options,
-            )
+        commands = {"process": [httpd, "-DFOREGROUND", "-f", str(self.run / "httpd.conf")]}
+        if backend := self.system.backend(self.workload, self.setup):
+            # First, since httpd keeps away for a minute from a server that it did not reach.
+            commands = {"backend": backend, **commands}
         deadline = time.monotonic() + START_SECONDS
+        for attribute, command in commands.items():
+            with open(self.run / "console.log", "ab") as console:
+                process = subprocess.Popen(
+                    [*self.prefix, *command],
+                    cwd=self.run / "apps" if attribute == "backend" else self.run,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=console,
+                    **options,
+                )
+            setattr(self, attribute, process)
+            if attribute == "backend":
+                self._await_backend(deadline)
         while True:
             if self.process.poll() is not None:
                 raise ServerFailed(f"httpd ended during start-up:\n{self.log()}")
@@ -240,10 +253,22 @@ class Httpd:
             except Exception as error:
                 raise ServerFailed(f"{self.system.label}: {error}\n{self.log()}") from error
 
+    def _await_backend(self, deadline: float) -> None:
+        while self.backend.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self.setup.backend)
+                return
+            time.sleep(0.02)  # nothing announces that a socket is there
+        raise ServerFailed(f"{self.system.label} did not start:\n{self.log()}")
+
     def _stop(self) -> None:
-        process, self.process = self.process, None
-        if process is None or process.poll() is not None:
-            return
+        processes = (self.process, self.backend)
+        self.process = self.backend = None
+        for process in processes:
+            if process and process.poll() is None:
+                self._end(process)
+
+    def _end(self, process: subprocess.Popen) -> None:
         pids = tree(process.pid)
         process.send_signal(signal.SIGTERM)
         try:
@@ -263,15 +288,16 @@ class Httpd:
         return "\n".join(texts)
 
     def pids(self) -> list[int]:
-        """The whole process tree, the parent first."""
-        return tree(self.process.pid)
+        """The whole process tree, httpd's parent first."""
+        return tree(self.process.pid) + (tree(self.backend.pid) if self.backend else [])
 
     def _find_processes(self) -> None:
-        """httpd's one child, and the process of daemon mode."""
+        """httpd's one child, and the process that runs the application if it is another."""
         daemons = set()
         if self.system.daemon:
             self.worker_pid = pid = int((self.run / "worker.pid").read_text())
-            # The supervisor, if there is one, is between the worker and httpd.
+            # The supervisor, if there is one, is between the worker and httpd; a server behind
+            # httpd does not come from it.
             while pid != self.process.pid and pid > 1:
                 daemons.add(pid)
                 pid = _parent(pid)
