@@ -18,7 +18,9 @@ STATUS = "/server-status"
 REST = 5
 
 
-def server(system: System, *, threads: int, connections: int, options: tuple[str, ...]) -> Httpd:
+def server(
+    system: System, *, threads: int, connections: int, options: tuple[str, ...] = ()
+) -> Httpd:
     """httpd with that many threads, which keeps that many connections for as long as they like."""
     # Of connections that need no thread httpd keeps this many for each idle thread, and one for
     # each thread.

@@ -8,7 +8,7 @@ import time
 
 from asgi_systems import Proxied
 from client import WrongAnswer
-from crowd import CrowdFailed, WebSockets, room_for
+from crowd import Answers, CrowdFailed, WebSockets, room_for
 from crowd_server import busy_threads, memory, server, system_threads
 from probe import Probe
 from server import ServerFailed
@@ -75,6 +75,23 @@ def measure(system: str, sockets: int) -> dict:
         }
 
 
+def keep_alive(system: str, connections: int) -> float:
+    """KiB of httpd's child for each ordinary connection that has had an answer and stays open: what
+    httpd itself takes."""
+    room_for(connections)
+    request = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with server(SYSTEMS[system], threads=THREADS, connections=connections) as httpd:
+        with Answers(httpd.port, b"Hello, world!") as crowd:
+            crowd.open(WARM_UP, request)
+        busy_threads(httpd)
+        before = memory(httpd)
+        with Answers(httpd.port, b"Hello, world!") as crowd:
+            crowd.open(connections, request)
+            busy_threads(httpd)
+            after = memory(httpd)
+    return (after[0] - before[0]) / connections
+
+
 def _round(crowd: WebSockets) -> tuple[float, float, float]:
     """One echo on every socket: the seconds for all, the median and the 99th percentile."""
     start = time.perf_counter()
@@ -85,11 +102,14 @@ def _round(crowd: WebSockets) -> tuple[float, float, float]:
 
 def run(systems: list[str], report, sockets: int) -> dict:
     """Every system once."""
-    results = {}
+    results: dict[str, dict] = {}
     for system in systems:
         report.progress(f"idle WebSockets: {SYSTEMS[system].label}")
         try:
-            results[system] = measure(system, sockets)
+            row = measure(system, sockets)
+            if not isinstance(SYSTEMS[system], Proxied):
+                row["keep_alive_kib"] = keep_alive(system, sockets)
+            results[system] = row
         except (ServerFailed, CrowdFailed, WrongAnswer, OSError) as error:
             report.failure(f"websockets {system}", error)
     return results

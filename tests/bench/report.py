@@ -140,6 +140,7 @@ def websockets(report: Report, results: dict) -> None:
     rows = [
         [
             *_crowd(system, f, "sockets"),
+            f.get("keep_alive_kib"),
             round(f["handshakes_per_second"]),
             f["round_ms"],
             f["echo_p50_ms"],
@@ -147,7 +148,16 @@ def websockets(report: Report, results: dict) -> None:
         ]
         for system, f in results.items()
     ]
-    head = ["server", "sockets", *CROWD_HEAD, "handshakes/s", "echo on all, ms", "p50", "p99"]
+    head = [
+        "server",
+        "sockets",
+        *CROWD_HEAD,
+        "KiB, keep-alive",
+        "handshakes/s",
+        "echo on all, ms",
+        "p50",
+        "p99",
+    ]
     report.table("Idle WebSockets (httpd: one process of 64 threads)", head, rows)
     _ordinary(report, "WebSockets", {SYSTEMS[s].label: f for s, f in results.items()})
 
