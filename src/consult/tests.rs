@@ -9,7 +9,7 @@ use super::consult;
 use crate::exchange::abi::{
     ConsultTable, Consultation, Opt, Pair, Question, Slice, Source, Text, VERSION, accepts, answer,
 };
-use crate::exchange::{Level, Target};
+use crate::exchange::{AsgiSettings, Interface, Level, Target};
 use crate::python::runtime;
 
 /// What the server was told.
@@ -133,6 +133,9 @@ impl Script {
                 mtime_us: self.mtime_us,
                 resource: Text::EMPTY,
                 handler_script: false,
+                interface: Interface::Wsgi,
+                callable_is_default: false,
+                asgi: AsgiSettings::DEFAULT,
                 reloading: true,
                 keep_on_failure: false,
             },

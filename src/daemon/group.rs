@@ -289,6 +289,11 @@ config! {
     /// Import once and fork the workers.
     "preload" preload: bool = false;
 
+    /// ASGI requests that an event loop has in hand at most; 0: no bound.
+    "concurrency" concurrency: u32 = 1000;
+    /// ASGI runs in uvloop, where that is installed.
+    "uvloop" uvloop: bool = false;
+
     /// Requests after which a worker is replaced.
     "maximum-requests" maximum_requests: u32 = 0;
     /// Each worker adds a random number up to this to `maximum-requests`.

@@ -14,7 +14,7 @@ use super::head::{RequestHead, Target};
 use super::response::ResponseHead;
 
 /// Raised whenever a table or a structure that crosses the ABI changes its meaning or layout.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The exported symbol of a gateway, of type [`EntryPoint`].
 pub const ENTRY_POINT: &CStr = c"rwsgi_gateway";
@@ -271,6 +271,9 @@ pub mod outcome {
     /// Nothing was done: the script has changed and this process loads no script a second time.
     /// Only from a gateway that was started as a worker.
     pub const STALE: i32 = -2;
+    /// Nothing was done: the callable is an ASGI application, and the target's interface is
+    /// [`Auto`](crate::exchange::Interface::Auto).
+    pub const ASGI: i32 = -3;
 }
 
 /// How `PYTHONHASHSEED` is set.
@@ -362,6 +365,8 @@ pub struct RuntimeOptions<'a> {
     pub server_built: Text<'a>,
     /// `apache.mpm_name`.
     pub mpm_name: Text<'a>,
+    /// `ASGILoop uvloop`.
+    pub uvloop: bool,
     /// What is measured and reported.
     pub metrics: MetricsOptions<'a>,
     /// What concerns interpreters.
@@ -501,6 +506,14 @@ pub struct GatewayTable {
     /// Asks functions of a script about a request, on the calling thread, which serves that request.
     /// 0 if all have answered; -1 if not, and why has been logged.
     pub consult: unsafe extern "C" fn(consultation: *const Consultation<'_>) -> i32,
+    /// Gives the client's end of a new connection to the ASGI server of an application group in
+    /// this process, a UNIX stream socket that speaks [`crate::daemon::wire`]; its owner is the
+    /// caller. Negative if there is none; why has been logged. The calling thread is not attached.
+    pub connect: unsafe extern "C" fn(application_group: Text<'_>) -> i32,
+    /// Lets the ASGI servers of this process end what they do, without waiting: idle connections
+    /// are closed, running requests go on, WebSockets and endless responses are ended after a
+    /// bound. May be called more than once, and from any thread.
+    pub drain: unsafe extern "C" fn(),
     /// Runs Python's exit handlers, at most for `deadline_ms` milliseconds; then no thread can
     /// enter Python any more. Called by the thread that called `start`, when no request runs, or
     /// from a signal handler.

@@ -154,4 +154,96 @@ pub struct Target<'a> {
     /// Whether the script answers for a handler (`WSGIHandlerScript`) and not for itself:
     /// `mod_wsgi.handler_script` is its path then, and the resource is another file.
     pub handler_script: bool,
+    /// What the script is taken for.
+    pub interface: Interface,
+    /// Whether the name of the callable was configured; a default may give way to another.
+    pub callable_is_default: bool,
+    /// What is configured for ASGI.
+    pub asgi: AsgiSettings,
+}
+
+/// What kind of application a script holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Interface {
+    /// WSGI (PEP 3333).
+    #[default]
+    Wsgi = 0,
+    /// ASGI 3.
+    Asgi = 1,
+    /// ASGI if its callable is a coroutine function, WSGI otherwise.
+    Auto = 2,
+}
+
+impl Interface {
+    /// From its number.
+    pub const fn from_number(number: u8) -> Option<Interface> {
+        Some(match number {
+            0 => Interface::Wsgi,
+            1 => Interface::Asgi,
+            2 => Interface::Auto,
+            _ => return None,
+        })
+    }
+}
+
+/// `ASGILifespan`: whether an application is told of start and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Lifespan {
+    /// It is; one that does not support it is served all the same.
+    #[default]
+    Auto = 0,
+    /// It is, and one that does not support it has failed.
+    On = 1,
+    /// It is not.
+    Off = 2,
+}
+
+impl Lifespan {
+    /// From its number.
+    pub const fn from_number(number: u8) -> Option<Lifespan> {
+        Some(match number {
+            0 => Lifespan::Auto,
+            1 => Lifespan::On,
+            2 => Lifespan::Off,
+            _ => return None,
+        })
+    }
+}
+
+/// What is configured for ASGI applications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct AsgiSettings {
+    /// `ASGILifespan`.
+    pub lifespan: Lifespan,
+    /// `ASGIWebSocket`: handshakes reach the application.
+    pub websocket: bool,
+    /// `ASGIWebSocketCompression`: permessage-deflate is accepted (RFC 7692).
+    pub websocket_compression: bool,
+    /// `ASGIWebSocketPing`: seconds between two pings, and for the answer; 0: none.
+    pub websocket_ping_s: u16,
+    /// `ASGIWebSocketQueue`: messages that wait for the application, until no more are read.
+    pub websocket_queue: u16,
+    /// `ASGIWebSocketMaxMessage`: bytes of a message.
+    pub websocket_max_message: u32,
+}
+
+impl AsgiSettings {
+    /// What holds where nothing is configured.
+    pub const DEFAULT: AsgiSettings = AsgiSettings {
+        lifespan: Lifespan::Auto,
+        websocket: true,
+        websocket_compression: true,
+        websocket_ping_s: 20,
+        websocket_queue: 32,
+        websocket_max_message: 16 * 1024 * 1024,
+    };
+}
+
+impl Default for AsgiSettings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }

@@ -23,7 +23,7 @@ pub mod subnet;
 pub mod trusted_proxies;
 
 pub use abi::{Opt, Pair, Slice, Source, Text};
-pub use head::{Authorization, RequestHead, Site, Target};
+pub use head::{AsgiSettings, Authorization, Interface, Lifespan, RequestHead, Site, Target};
 
 /// Proof that the calling thread may block: it does not hold the GIL.
 ///

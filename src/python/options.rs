@@ -30,6 +30,10 @@ pub struct Options {
     pub server_description: Vec<u8>,
     pub server_built: Vec<u8>,
     pub mpm_name: Vec<u8>,
+    /// ASGI runs in uvloop, where that is installed.
+    pub uvloop: bool,
+    /// ASGI requests that an event loop has in hand at most; 0: no bound.
+    pub concurrency: u32,
     /// The process group that this process belongs to; `None` in embedded mode.
     pub process_group: Option<Vec<u8>>,
     /// First entry of `sys.path`.
@@ -153,6 +157,9 @@ impl From<&RuntimeOptions<'_>> for Options {
             server_description: options.server_description.bytes().to_vec(),
             server_built: options.server_built.bytes().to_vec(),
             mpm_name: options.mpm_name.bytes().to_vec(),
+            uvloop: options.uvloop,
+            // httpd's threads bound it.
+            concurrency: 0,
             process_group: None,
             working_directory: None,
             run_once: false,

@@ -5,13 +5,16 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-VERSION = 2
+VERSION = 3
 REQUEST, BODY, BODY_FAILED = 1, 2, 3
-READ, REPLY, DATA, FILE, STATUS, LOG, GOAWAY, RETRY = range(16, 24)
+READ, REPLY, DATA, FILE, STATUS, LOG, GOAWAY, RETRY, INTERIM, SWITCH = range(16, 26)
+WSGI, ASGI, AUTO = range(3)
+LIFESPAN_AUTO, LIFESPAN_ON, LIFESPAN_OFF = range(3)
 END, CLOSE, BAD, FLUSH, GRANT_DONE = 1, 2, 4, 8, 16
 DRAINING, OTHER_VERSION, QUEUE_TIMEOUT, MALFORMED, FORBIDDEN = range(5)
 
 RELOADING, KEEP, IGNORE_ACTIVITY = 2, 4, 8
+CALLABLE_IS_DEFAULT, WEBSOCKET, COMPRESSION = 32, 64, 128
 HEADER = struct.Struct("<IBBH")
 ABSENT = 0xFFFFFFFF
 
@@ -39,6 +42,11 @@ def request(
     log_level=8,
     connects=1,
     restarts=0,
+    interface=WSGI,
+    lifespan=LIFESPAN_AUTO,
+    ping_s=20,
+    queue=32,
+    max_message=16 << 20,
 ):
     """A whole REQUEST frame."""
     script = str(script).encode()
@@ -58,6 +66,7 @@ def request(
         *(request_time_us, accept_time_us, mtime_us),
         *(server_pid, 40000, bits, 0, log_level, connects, restarts),
     )
+    payload += struct.pack("<BBHHI", interface, lifespan, ping_s, queue, max_message)
     payload += struct.pack("<HH", len(headers), len(variables))
     payload += b"".join(map(length, texts)) + struct.pack("<I", len(body))
     payload += b"".join(map(length, site))

@@ -231,7 +231,14 @@ fn check(header: Header) -> Result<(), Malformed> {
     match header.kind {
         Kind::Reply | Kind::Data => Ok(()),
         Kind::Request | Kind::Body | Kind::BodyFailed => Err(Malformed),
-        Kind::Read | Kind::File | Kind::Status | Kind::Log | Kind::GoAway | Kind::Retry => {
+        Kind::Read
+        | Kind::File
+        | Kind::Status
+        | Kind::Log
+        | Kind::GoAway
+        | Kind::Retry
+        | Kind::Interim
+        | Kind::Switch => {
             if header.length as usize > LARGEST_KEPT {
                 Err(Malformed)
             } else {

@@ -16,6 +16,8 @@
 //! | [`Kind::Log`] | to the client | a line of the error log; with [`flag::SOURCE`] see [`LogLine`] | level |
 //! | [`Kind::GoAway`] | to the client | none: nothing on this connection will be started any more | |
 //! | [`Kind::Retry`] | to the client | none: this request was not started | a [`Refused`] |
+//! | [`Kind::Interim`] | to the client | as REPLY, without body: a response before the response (status 102 to 199) | |
+//! | [`Kind::Switch`] | to the client | as REPLY, without body: 101, the connection becomes a tunnel | |
 //!
 //! # Rules
 //!
@@ -29,6 +31,12 @@
 //!   the frame with END is the number of threads that are busy in the worker.
 //! * LOG may come at any time between REQUEST and END, and counts as a sign that the request has
 //!   been started.
+//! * After SWITCH the client sends what comes from the end user as it is, without frames, and the
+//!   worker DATA and LOG frames, each DATA with whole messages of the new protocol, until a DATA with
+//!   END. The end of the connection without END: the worker has died. The client closes its side
+//!   when the end user has gone.
+//! * A worker that serves ASGI takes the end of the connection before the end of the reply for the
+//!   end of the end user.
 //! * What the end of a connection means is decided by the client alone; see `reference` in
 //!   `docs/daemon.md`: before any byte of an answer, EPIPE and ECONNRESET, GOAWAY and RETRY mean
 //!   "not started", EOF means "may have been started".
@@ -39,7 +47,7 @@ pub mod reply;
 pub mod request;
 
 /// The version of this protocol; travels in the `aux` of every REQUEST.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Bytes of a [`Header`].
 pub const HEADER: usize = 8;
@@ -79,6 +87,10 @@ pub enum Kind {
     GoAway = 22,
     /// The request was not started.
     Retry = 23,
+    /// A response before the response.
+    Interim = 24,
+    /// The connection becomes a tunnel.
+    Switch = 25,
 }
 
 impl Kind {
@@ -96,6 +108,8 @@ impl Kind {
             21 => Kind::Log,
             22 => Kind::GoAway,
             23 => Kind::Retry,
+            24 => Kind::Interim,
+            25 => Kind::Switch,
             _ => return None,
         })
     }

@@ -14,7 +14,10 @@
 #![forbid(unsafe_code)]
 
 use super::{HEADER, Header, Kind, LARGEST_REQUEST, Malformed, Reader, VERSION, flag};
-use crate::exchange::{Authorization, Opt, Pair, RequestHead, Site, Slice, Target, Text};
+use crate::exchange::{
+    AsgiSettings, Authorization, Interface, Lifespan, Opt, Pair, RequestHead, Site, Slice, Target,
+    Text,
+};
 
 /// Texts of a request, beside its site and pairs.
 const TEXTS: usize = 10;
@@ -33,6 +36,9 @@ mod bit {
     pub const KEEP_ON_FAILURE: u8 = 4;
     pub const IGNORE_ACTIVITY: u8 = 8;
     pub const HANDLER_SCRIPT: u8 = 16;
+    pub const CALLABLE_IS_DEFAULT: u8 = 32;
+    pub const WEBSOCKET: u8 = 64;
+    pub const WEBSOCKET_COMPRESSION: u8 = 128;
 }
 
 /// A request on its way to a worker.
@@ -61,7 +67,9 @@ pub struct TooLarge;
 const ATTEMPTS: usize = HEADER + 3 * 8 + 4 + 2 + 2 + 1;
 
 /// Bytes before the first text: the frame's header, the numbers, all lengths.
-const FIXED: usize = ATTEMPTS + 2 * 2 + 2 * 2 + TEXTS * 4 + 4 + SITE * 4;
+const FIXED: usize = ATTEMPTS + 2 * 2 + ASGI + 2 * 2 + TEXTS * 4 + 4 + SITE * 4;
+/// Of these, what concerns ASGI: interface, lifespan, ping, queue, largest message.
+const ASGI: usize = 1 + 1 + 2 + 2 + 4;
 
 /// The fixed part under construction: one copy into the frame instead of one for each number.
 struct Fixed {
@@ -108,6 +116,12 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
         (target.keep_on_failure, bit::KEEP_ON_FAILURE),
         (request.ignore_activity, bit::IGNORE_ACTIVITY),
         (target.handler_script, bit::HANDLER_SCRIPT),
+        (target.callable_is_default, bit::CALLABLE_IS_DEFAULT),
+        (target.asgi.websocket, bit::WEBSOCKET),
+        (
+            target.asgi.websocket_compression,
+            bit::WEBSOCKET_COMPRESSION,
+        ),
     ] {
         if set {
             bits |= bit;
@@ -116,6 +130,10 @@ pub fn encode(request: &WireRequest<'_>, out: &mut Vec<u8>) -> Result<(), TooLar
     fixed.put([bits, head.authorization as u8, request.log_level]);
     fixed.put(head.daemon_connects.to_le_bytes());
     fixed.put(head.daemon_restarts.to_le_bytes());
+    fixed.put([target.interface as u8, target.asgi.lifespan as u8]);
+    fixed.put(target.asgi.websocket_ping_s.to_le_bytes());
+    fixed.put(target.asgi.websocket_queue.to_le_bytes());
+    fixed.put(target.asgi.websocket_max_message.to_le_bytes());
     let (headers, variables) = (head.headers.items(), head.variables.items());
     for count in [headers.len(), variables.len()] {
         let count = u16::try_from(count).map_err(|_| TooLarge)?;
@@ -203,6 +221,15 @@ pub fn decode<T>(
     let log_level = reader.u8()?;
     let daemon_connects = reader.u16()?;
     let daemon_restarts = reader.u16()?;
+    let interface = Interface::from_number(reader.u8()?).ok_or(Malformed)?;
+    let asgi = AsgiSettings {
+        lifespan: Lifespan::from_number(reader.u8()?).ok_or(Malformed)?,
+        websocket: bits & bit::WEBSOCKET != 0,
+        websocket_compression: bits & bit::WEBSOCKET_COMPRESSION != 0,
+        websocket_ping_s: reader.u16()?,
+        websocket_queue: reader.u16()?,
+        websocket_max_message: reader.u32()?,
+    };
     let headers = usize::from(reader.u16()?);
     let variables = usize::from(reader.u16()?);
     let mut lengths = [0; TEXTS];
@@ -306,6 +333,9 @@ pub fn decode<T>(
             reloading: bits & bit::RELOADING != 0,
             keep_on_failure: bits & bit::KEEP_ON_FAILURE != 0,
             handler_script: bits & bit::HANDLER_SCRIPT != 0,
+            interface,
+            callable_is_default: bits & bit::CALLABLE_IS_DEFAULT != 0,
+            asgi,
         },
         ignore_activity: bits & bit::IGNORE_ACTIVITY != 0,
         log_level,
@@ -384,6 +414,13 @@ mod tests {
                 reloading: true,
                 keep_on_failure: false,
                 handler_script: true,
+                interface: Interface::Auto,
+                callable_is_default: true,
+                asgi: AsgiSettings {
+                    websocket_ping_s: 300,
+                    websocket_queue: 1,
+                    ..AsgiSettings::DEFAULT
+                },
             },
             ignore_activity: true,
             log_level: 6,

@@ -42,6 +42,8 @@ pub fn options(config: &GroupConfig) -> Options {
         server_description: config.server_description.clone(),
         server_built: config.server_built.clone(),
         mpm_name: config.mpm_name.clone(),
+        uvloop: config.uvloop,
+        concurrency: config.concurrency,
         process_group: Some(config.name.clone()),
         // The supervisor has put it into the environment.
         python_eggs: None,

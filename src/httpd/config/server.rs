@@ -60,6 +60,8 @@ pub struct Globals {
     pub reserve_main: bool,
     /// `WSGIPythonEggs`.
     pub python_eggs: Option<PoolStr>,
+    /// `ASGILoop uvloop`.
+    pub uvloop: bool,
     /// What is to be said of this configuration.
     pub remarks: Array<Remark>,
     /// Scripts that httpd's own processes load when they start.
@@ -99,7 +101,7 @@ impl Globals {
 pub struct ServerConfig {
     /// Settings for what no directory section says otherwise.
     pub settings: Settings,
-    /// `WSGIScriptAlias` and `WSGIScriptAliasMatch`, those of the virtual host first.
+    /// `WSGIScriptAlias`, `ASGIScriptAlias` and their like, those of the virtual host first.
     pub aliases: Array<Alias>,
     /// Whether a directive within this server asks for the application group `""`, or may do so
     /// by a variable.
@@ -156,6 +158,7 @@ pub unsafe extern "C" fn create(pool: *mut apr_pool_t, _: *mut server_rec) -> *m
         gateway: None,
         reserve_main: false,
         python_eggs: None,
+        uvloop: false,
         remarks: Array::new(pool),
         imports: Array::new(pool),
         side_scripts: SideScripts::default(),

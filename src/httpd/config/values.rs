@@ -9,7 +9,8 @@ use crate::exchange::abi::HashSeed;
 /// Why a value is refused: the end of the sentence "<directive> ...".
 pub type Refusal = String;
 
-fn one_of<T: Copy>(value: &[u8], accepted: &[(&str, T)]) -> Result<T, Refusal> {
+/// One of these names, in any case.
+pub fn one_of<T: Copy>(value: &[u8], accepted: &[(&str, T)]) -> Result<T, Refusal> {
     let found = accepted
         .iter()
         .find(|(name, _)| value.eq_ignore_ascii_case(name.as_bytes()));
@@ -29,6 +30,11 @@ fn one_of<T: Copy>(value: &[u8], accepted: &[(&str, T)]) -> Result<T, Refusal> {
 /// `On` or `Off`, any case.
 pub fn on_off(value: &[u8]) -> Result<bool, Refusal> {
     one_of(value, &[("Off", false), ("On", true)])
+}
+
+/// `ASGILoop` and `loop=`: whether it is uvloop.
+pub fn event_loop(value: &[u8]) -> Result<bool, Refusal> {
+    one_of(value, &[("asyncio", false), ("uvloop", true)])
 }
 
 /// `WSGIMapHEADToGET`.

@@ -7,7 +7,7 @@ use super::child::{self, level_of};
 use crate::exchange::abi::{
     ConsultTable, Consultation, Opt, Pair, Question, Slice, Source, Text, VERSION, answer,
 };
-use crate::exchange::{Level, Target, script_file};
+use crate::exchange::{AsgiSettings, Interface, Level, Target, script_file};
 use crate::httpd::apache::{PoolStr, Request, Server};
 use crate::httpd::config::scripts::SideScript;
 use crate::httpd::config::{Effective, expand};
@@ -97,6 +97,9 @@ impl Inquiry<'_, '_> {
                 mtime_us: script_file::modification_time(path).unwrap_or(0),
                 resource: Text::EMPTY,
                 handler_script: false,
+                interface: Interface::Wsgi,
+                callable_is_default: false,
+                asgi: AsgiSettings::DEFAULT,
                 reloading: self.config.get(|s| s.script_reloading).unwrap_or(true),
                 keep_on_failure: self
                     .config

@@ -21,7 +21,10 @@ use memory_exchange::{MemoryExchange, Recorded};
 
 use super::server;
 use crate::exchange::abi::HashSeed;
-use crate::exchange::{Authorization, Level, Opt, Pair, RequestHead, Site, Slice, Target, Text};
+use crate::exchange::{
+    AsgiSettings, Authorization, Interface, Level, Opt, Pair, RequestHead, Site, Slice, Target,
+    Text,
+};
 use crate::python::options::{self, Options};
 use crate::python::runtime;
 use crate::python::services::Services;
@@ -54,6 +57,8 @@ pub(crate) fn start_python() {
             server_description: b"test".to_vec(),
             server_built: b"today".to_vec(),
             mpm_name: b"none".to_vec(),
+            uvloop: false,
+            concurrency: 0,
             process_group: None,
             python_eggs: None,
             working_directory: None,
@@ -172,6 +177,9 @@ impl App {
             reloading: true,
             keep_on_failure: call.keep_on_failure,
             handler_script: call.handler_script,
+            interface: Interface::Wsgi,
+            callable_is_default: false,
+            asgi: AsgiSettings::DEFAULT,
         };
         let outcome = server::serve(runtime::runtime().unwrap(), &exchange, &head, &target);
         exchange.recorded(outcome)

@@ -1,6 +1,7 @@
 //! The client against workers that follow a script, over real sockets.
 
 mod answers;
+mod asgi;
 mod attempts;
 mod bodies;
 mod front;
@@ -16,7 +17,9 @@ use super::{Call, Pools, Settings};
 use crate::daemon::wire::request::decode;
 use crate::daemon::wire::{Header, Kind, Refused, flag};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Authorization, Opt, RequestHead, Site, Slice, Target, Text};
+use crate::exchange::{
+    AsgiSettings, Authorization, Interface, Opt, RequestHead, Site, Slice, Target, Text,
+};
 
 /// A group of these workers, impatient.
 fn pools(workers: &[&Worker]) -> Pools {
@@ -42,6 +45,10 @@ fn forward(pools: &Pools, front: &FakeFront) -> i32 {
 }
 
 fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
+    forward_as(pools, front, query, Interface::Wsgi)
+}
+
+fn forward_as(pools: &Pools, front: &FakeFront, query: &[u8], interface: Interface) -> i32 {
     const EMPTY: Text<'static> = Text::EMPTY;
     let head = RequestHead {
         site: Site {
@@ -91,6 +98,9 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         reloading: true,
         keep_on_failure: true,
         handler_script: false,
+        interface,
+        callable_is_default: false,
+        asgi: AsgiSettings::DEFAULT,
     };
     let call = Call {
         head: &head,
