@@ -324,6 +324,19 @@ impl Application {
         });
         for request in self.waiting.take() {
             if works {
+                // What the startup has put there was not known when the scope was made.
+                let state = super::state::copy(py, &self.state.borrow());
+                let name = &py.interpreter().asgi().names.state;
+                let put = state.and_then(|state| {
+                    let scope = request.arguments[0].as_ptr();
+                    // SAFETY: our own dict; live objects.
+                    unsafe {
+                        crate::python::object::set_item(py, scope, name.as_ptr(), state.as_ptr())
+                    }
+                });
+                if let Err(raised) = put {
+                    raised.clear(py);
+                }
                 self.run(py, request);
             } else {
                 self.refuse(py, &request.endpoint);

@@ -5,6 +5,7 @@ called by the gateway, by name.
 """
 
 import asyncio
+import contextvars
 import sys
 import threading
 
@@ -91,6 +92,8 @@ class Lifespan:
         self.messages = asyncio.Queue() if sys.version_info >= (3, 10) else asyncio.Queue(loop=loop)
         self.supported = False
         self.start_told = False
+        # Requests do not inherit what the application sets in its lifespan.
+        self.context = contextvars.copy_context()
         self.shutdown_done = loop.create_future()
         self.task = None
 
@@ -104,7 +107,8 @@ class Lifespan:
     def _tell(self, problem, lines=()):
         if not self.start_told:
             self.start_told = True
-            self.started(problem, list(lines))
+            # Not in the lifespan's own task: requests are begun there.
+            self.loop.call_soon(self.started, problem, list(lines), context=self.context)
 
     async def _run(self):
         scope = {"type": "lifespan", "asgi": dict(LIFESPAN), "state": self.state}
@@ -159,7 +163,7 @@ class Lifespan:
         if not self.supported or self.task is None or self.task.done():
             if self.task is not None and not self.task.done():
                 self.task.cancel()
-            ended(None, [])
+            self.loop.call_soon(ended, None, [], context=self.context)
             return
         self.messages.put_nowait({"type": "lifespan.shutdown"})
         self.loop.create_task(self._shut_down(seconds, ended))
@@ -171,4 +175,4 @@ class Lifespan:
             problem = (f"lifespan.shutdown took longer than {seconds:g} s", [])
             self.task.cancel()
         what, lines = problem or (None, [])
-        ended(what, lines)
+        self.loop.call_soon(ended, what, lines, context=self.context)

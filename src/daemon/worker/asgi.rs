@@ -44,6 +44,8 @@ impl Worker {
             let _ = socket::send(held.fd(), &header.encode());
             return;
         };
+        // From now on nothing of it is for the serving threads.
+        let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, held.fd(), 0, 0);
         if let Some(socket) = held.into_socket() {
             event_loop.adopt(socket, frame.to_vec());
         }
