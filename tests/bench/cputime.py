@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 
@@ -78,15 +79,31 @@ def cpu_ticks(pids: list[int]) -> tuple[int, int]:
     return user, system
 
 
+def busy_seconds() -> float:
+    """The time that all cores together have worked, and that the hypervisor took from them."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICK
+
+
+def children_seconds() -> float:
+    """CPU time of this program and of its children that have ended: of wrk, not of the server."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def once(server: Httpd, seconds: int) -> dict:
     """One run against a warm server."""
     workload = server.workload
     wrk(server.port, workload, 1, workload.connections)
     before = cpu_ticks(server.pids())
     before_worker = cpu_ticks([server.worker_pid])
+    before_others = busy_seconds() - children_seconds()
     result = wrk(server.port, workload, seconds, workload.connections)
     after = cpu_ticks(server.pids())
     after_worker = cpu_ticks([server.worker_pid])
+    others = busy_seconds() - children_seconds() - before_others
+    others -= (sum(after) - sum(before)) / TICK
     requests = result["requests"]
     if not requests:
         raise ServerFailed(f"{server.system.label}: no request of {workload.name} was answered")
@@ -95,6 +112,7 @@ def once(server: Httpd, seconds: int) -> dict:
     return {
         "cpu_us": user + system,
         "worker_us": worker,
+        "noise_percent": 100 * max(others, 0) / result["seconds"],
         "user_us": user,
         "system_us": system,
         "requests_per_second": requests / result["seconds"],

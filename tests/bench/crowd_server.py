@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
+from crowd import Crowd
 from preload import pss
+from probe import Probe
 from server import Httpd
 from systems import System
 from workloads import WORKLOADS
 
 CROWD = WORKLOADS["crowd"]
 STATUS = "/server-status"
+#: Seconds that ordinary requests are watched for in each situation.
+WATCHED = 2
+#: Seconds between two rounds, where they have a pause.
+PAUSE = 0.4
 #: Seconds that httpd's threads may take to come to rest after the last answer.
 REST = 5
 
@@ -55,3 +62,25 @@ def memory(server: Httpd) -> tuple[float, float]:
 def system_threads(server: Httpd) -> int:
     """All threads of httpd's child, whoever started them."""
     return len(list(Path(f"/proc/{server.child_pid}/task").iterdir()))
+
+
+def watch(server: Httpd, crowd: Crowd, one_round: Callable[[], tuple]) -> tuple[dict, list]:
+    """What one ordinary connection with a request every few milliseconds notices beside a crowd:
+    idle, asked with pauses, asked without; and what `one_round` returned each time."""
+    figures, rounds = {}, []
+    for what, pause in (("idle", WATCHED), ("rounds, pauses", PAUSE), ("rounds, no pause", 0)):
+        with Probe(server.port, "/hello") as probe:
+            end = time.monotonic() + WATCHED
+            while time.monotonic() < end:
+                if pause < WATCHED:
+                    rounds.append(one_round())
+                crowd.pump(pause)
+        figures[what] = probe.figures
+    return figures, rounds
+
+
+def watch_alone(server: Httpd) -> dict:
+    """The same without a crowd."""
+    with Probe(server.port, "/hello") as probe:
+        time.sleep(WATCHED)
+    return probe.figures

@@ -9,8 +9,7 @@ import time
 from asgi_systems import Proxied
 from client import WrongAnswer
 from crowd import Answers, CrowdFailed, WebSockets, room_for
-from crowd_server import busy_threads, memory, server, system_threads
-from probe import Probe
+from crowd_server import busy_threads, memory, server, system_threads, watch, watch_alone
 from server import ServerFailed
 from systems import SYSTEMS
 
@@ -19,9 +18,6 @@ THREADS = 64
 #: The bounds are for at least this many.
 GATED = 5000
 WARM_UP = 64
-ROUNDS = 5
-#: Seconds that ordinary requests are watched for, before and while the sockets are idle.
-WATCHED = 2
 MESSAGE = WebSockets.message(b"how do you do")
 
 
@@ -35,8 +31,7 @@ def measure(system: str, sockets: int) -> dict:
         with WebSockets(httpd.port) as crowd:
             crowd.open(min(WARM_UP, sockets), WebSockets.HANDSHAKE)
             crowd.ask(MESSAGE)
-        with Probe(httpd.port, "/hello") as before:
-            time.sleep(WATCHED)
+        before = watch_alone(httpd)
         busy_threads(httpd)
         memory_before, threads_before = memory(httpd), system_threads(httpd)
         with WebSockets(httpd.port) as crowd:
@@ -48,12 +43,8 @@ def measure(system: str, sockets: int) -> dict:
             rounds = [_round(crowd)]
             busy = max(busy, busy_threads(httpd))
             memory_after, threads_after = memory(httpd), system_threads(httpd)
-            with Probe(httpd.port, "/hello") as idle:
-                crowd.pump(WATCHED)
-            with Probe(httpd.port, "/hello") as echoing:
-                end = time.monotonic() + WATCHED
-                while len(rounds) <= ROUNDS or time.monotonic() < end:
-                    rounds.append(_round(crowd))
+            beside, more = watch(httpd, crowd, lambda: _round(crowd))
+        rounds += more
         rounds.sort()
         child, worker = ((b - a) / sockets for a, b in zip(memory_before, memory_after))
         seconds, p50, p99 = rounds[len(rounds) // 2]
@@ -67,11 +58,7 @@ def measure(system: str, sockets: int) -> dict:
             "round_ms": seconds * 1e3,
             "echo_p50_ms": p50 * 1e3,
             "echo_p99_ms": p99 * 1e3,
-            "ordinary": {
-                "before": before.figures,
-                "idle": idle.figures,
-                "echoing": echoing.figures,
-            },
+            "ordinary": {"before": before, **beside},
         }
 
 

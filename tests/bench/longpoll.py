@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from client import Connection, WrongAnswer
 from crowd import OPENING, Answers, CrowdFailed, room_for
-from crowd_server import CROWD, busy_threads, memory, server, system_threads
-from probe import Probe
+from crowd_server import CROWD, busy_threads, memory, server, system_threads, watch, watch_alone
 from server import ServerFailed
 from systems import SYSTEMS
 
@@ -18,9 +17,6 @@ DEFAULT = ["rwsgi-asgi", "rwsgi-asgi-daemon", "uvicorn"]
 #: Threads of httpd that no stream needs.
 SPARE_THREADS = 32
 WARM_UP = 16
-ROUNDS = 5
-#: Seconds that ordinary requests are watched for, before and while the streams are idle.
-WATCHED = 2
 
 
 class Scene(Answers):
@@ -105,8 +101,7 @@ def measure(system: str, scene: type[Scene], streams: int) -> dict:
         with scene(httpd.port, control) as clients:
             clients.begin(min(WARM_UP, streams))
             clients.publish()
-        with Probe(httpd.port, "/hello") as before:
-            time.sleep(WATCHED)
+        before = watch_alone(httpd)
         # Those of the warm-up have gone when something is published to them.
         clients.ask_application("/publish")
         busy_threads(httpd)
@@ -116,12 +111,8 @@ def measure(system: str, scene: type[Scene], streams: int) -> dict:
             rounds = [clients.publish()]
             busy = busy_threads(httpd, streams)
             memory_after, threads_after = memory(httpd), system_threads(httpd)
-            with Probe(httpd.port, "/hello") as idle:
-                clients.pump(WATCHED)
-            with Probe(httpd.port, "/hello") as publishing:
-                end = time.monotonic() + WATCHED
-                while len(rounds) <= ROUNDS or time.monotonic() < end:
-                    rounds.append(clients.publish())
+            beside, more = watch(httpd, clients, clients.publish)
+    rounds += more
     rounds.sort()
     child, worker = ((b - a) / streams for a, b in zip(memory_before, memory_after))
     seconds, p50, p99 = rounds[len(rounds) // 2]
@@ -134,11 +125,7 @@ def measure(system: str, scene: type[Scene], streams: int) -> dict:
         "round_ms": seconds * 1e3,
         "event_p50_ms": p50 * 1e3,
         "event_p99_ms": p99 * 1e3,
-        "ordinary": {
-            "before": before.figures,
-            "idle": idle.figures,
-            "publishing": publishing.figures,
-        },
+        "ordinary": {"before": before, **beside},
     }
 
 

@@ -105,10 +105,11 @@ def cpu(report: Report, results: dict) -> None:
                     round(f["p50_us"]),
                     round(f["p99_us"]),
                     round(f["errors"]),
+                    f"{f['noise_percent']:.0f} %",
                 ]
             )
     head = ["workload", "server", "CPU µs/request", "range", "user + system", *bases.values()]
-    head += ["req/s", "p50 µs", "p99 µs", "errors"]
+    head += ["req/s", "p50 µs", "p99 µs", "errors", "noise"]
     report.table("CPU time per request (server on one core, wrk on another)", head, rows)
 
 
@@ -129,10 +130,11 @@ def asgi(report: Report, results: dict) -> None:
                     round(f["p50_us"]),
                     round(f["p99_us"]),
                     round(f["errors"]),
+                    f"{f['noise_percent']:.0f} %",
                 ]
             )
     head = ["application", "server", "CPU µs/request", "range", "httpd + worker", *bases.values()]
-    head += ["req/s", "p50 µs", "p99 µs", "errors"]
+    head += ["req/s", "p50 µs", "p99 µs", "errors", "noise"]
     report.table("CPU time per ASGI request (servers on one core, wrk on another)", head, rows)
 
 
