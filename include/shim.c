@@ -8,6 +8,9 @@
 #include "mod_so.h"
 #include "apr_buckets.h"
 #include "apr_errno.h"
+#include "apr_optional.h"
+#include "apr_poll.h"
+#include "apr_portable.h"
 #include "util_filter.h"
 
 /* What the inline Rust of src/httpd/sys takes for granted. */
@@ -35,6 +38,25 @@ int rwsgi_server_logs(const server_rec *s, int module_index, int level)
 int rwsgi_status_is_eagain(apr_status_t status)
 {
     return APR_STATUS_IS_EAGAIN(status) ? 1 : 0;
+}
+
+/* mod_http2 has offered it by this name before httpd had a hook for it. */
+APR_DECLARE_OPTIONAL_FN(apr_status_t, http2_get_pollfd_from_conn,
+                        (conn_rec *c, struct apr_pollfd_t *pfd, apr_interval_time_t *ptimeout));
+
+int rwsgi_input_signal(conn_rec *c)
+{
+    APR_OPTIONAL_FN_TYPE(http2_get_pollfd_from_conn) *find =
+        APR_RETRIEVE_OPTIONAL_FN(http2_get_pollfd_from_conn);
+    apr_pollfd_t pfd;
+    apr_os_file_t fd = -1;
+
+    memset(&pfd, 0, sizeof(pfd));
+    if (!find || find(c, &pfd, NULL) != APR_SUCCESS || pfd.desc_type != APR_POLL_FILE
+        || apr_os_file_get(&fd, pfd.desc.f) != APR_SUCCESS) {
+        return -1;
+    }
+    return fd;
 }
 
 /* httpd asks for modules by way of the optional function of this name (server/core.c, find_module).

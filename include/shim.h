@@ -15,6 +15,10 @@ int rwsgi_server_logs(const server_rec *s, int module_index, int level);
 /* The APR_STATUS_IS_... tests, which also know the system's own codes. */
 int rwsgi_status_is_eagain(apr_status_t status);
 
+/* The descriptor that becomes readable when the stream of an HTTP/2 connection has input; -1 if
+ * mod_http2 has none for it. By the thread that serves the stream. */
+int rwsgi_input_signal(conn_rec *c);
+
 /* Makes httpd find `record`, the module record that it is loading, by the names that
  * configurations use for this module and for mod_wsgi: in <IfModule> and in LogLevel. To be called
  * whenever the module is loaded, by the thread that reads the configuration. */

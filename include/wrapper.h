@@ -3,6 +3,7 @@
 
 #include "httpd.h"
 #include "http_config.h"
+#include "http_connection.h"
 #include "http_core.h"
 #include "http_log.h"
 #include "http_main.h"
@@ -24,6 +25,7 @@
 #include "apr_file_io.h"
 #include "apr_hash.h"
 #include "apr_hooks.h"
+#include "apr_network_io.h"
 #include "apr_pools.h"
 #include "apr_portable.h"
 #include "apr_strings.h"

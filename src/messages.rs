@@ -128,6 +128,14 @@ codes! {
     DAEMON_CONNECT_FAILED = 310;
     /// A file that the worker sent for the response cannot be used.
     DAEMON_BAD_FILE = 311;
+    /// A worker switches protocols for a client whose version of HTTP has no such thing.
+    TUNNEL_HTTP_1_0 = 320;
+    /// The worker ended while it had a WebSocket.
+    TUNNEL_DIED = 321;
+    /// What a worker sent for a WebSocket is not valid.
+    TUNNEL_BROKEN = 322;
+    /// The thread that carries WebSockets could not be started.
+    TUNNEL_NO_KEEPER = 323;
 
     // 0330-0369: process groups, on the httpd side.
     /// A process group cannot be started as it is configured.

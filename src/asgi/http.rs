@@ -514,10 +514,7 @@ impl Http {
 
     /// The application has returned, or raised `exception`.
     pub fn ended(&self, py: Attached, result: core::result::Result<(), Owned>) {
-        let outcome = match result {
-            Ok(()) => None,
-            Err(exception) => Some(exception),
-        };
+        let outcome = result.err();
         if !self.gone.get() && self.stage.get() != Stage::Over {
             self.end_unfinished(py, outcome.as_ref());
         } else if let Some(exception) = &outcome {

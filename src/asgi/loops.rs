@@ -13,6 +13,10 @@ use crate::python::runtime::Runtime;
 /// By the slot of their interpreter.
 static LOOPS: Mutex<Vec<(usize, &'static EventLoop)>> = Mutex::new(Vec::new());
 
+/// There is no event loop for a group; why has been logged.
+#[derive(Clone, Copy, Debug)]
+pub struct NoLoop;
+
 /// The loop of an application group; made and started if there is none. The calling thread is not
 /// attached.
 ///
@@ -22,8 +26,8 @@ pub fn of(
     runtime: &'static Runtime,
     group: &[u8],
     house: &'static dyn House,
-) -> Result<&'static EventLoop, ()> {
-    let interpreter = runtime.interpreter(group).map_err(drop)?;
+) -> Result<&'static EventLoop, NoLoop> {
+    let interpreter = runtime.interpreter(group).map_err(|_| NoLoop)?;
     let mut loops = LOOPS.lock().unwrap_or_else(PoisonError::into_inner);
     let known = loops
         .iter()
@@ -48,7 +52,7 @@ pub fn of(
                 messages::ASGI_LOOP_FAILED
             );
             house.log(Level::Error, line.as_bytes());
-            Err(())
+            Err(NoLoop)
         }
     }
 }
@@ -61,7 +65,7 @@ pub fn connect(
     runtime: &'static Runtime,
     group: &[u8],
     house: &'static dyn House,
-) -> Result<OwnedFd, ()> {
+) -> Result<OwnedFd, NoLoop> {
     let event_loop = of(runtime, group, house)?;
     let mut pair = [-1; 2];
     // SAFETY: two descriptors are filled in, which are ours.
@@ -74,7 +78,7 @@ pub fn connect(
                 std::io::Error::last_os_error()
             );
             house.log(Level::Error, line.as_bytes());
-            return Err(());
+            return Err(NoLoop);
         }
         (OwnedFd::from_raw_fd(pair[0]), OwnedFd::from_raw_fd(pair[1]))
     };

@@ -43,3 +43,6 @@ pub mod task;
 pub mod websocket;
 
 pub use state::State;
+
+#[cfg(test)]
+mod tests;

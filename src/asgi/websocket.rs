@@ -79,6 +79,8 @@ pub struct Session {
     head: RefCell<Vec<u8>>,
     closing_since: Cell<Option<Instant>>,
     forced: Cell<bool>,
+    /// It counts as active: until the application and the connection are over.
+    counted: Cell<bool>,
     last_ping: Cell<Instant>,
     pong_awaited: Cell<bool>,
 }
@@ -116,6 +118,7 @@ impl Session {
             head: RefCell::default(),
             closing_since: Cell::new(None),
             forced: Cell::new(false),
+            counted: Cell::new(true),
             last_ping: Cell::new(Instant::now()),
             pong_awaited: Cell::new(false),
         }
@@ -169,7 +172,11 @@ impl Session {
         let mut out = Vec::new();
         let mut events = Vec::new();
         match &mut *self.protocol.borrow_mut() {
-            Some(protocol) => protocol.receive(bytes, &mut out, &mut events),
+            Some(protocol) => {
+                // Who pings and does not read must not fill the memory with answers.
+                protocol.set_unsent(self.unsent(), &mut out);
+                protocol.receive(bytes, &mut out, &mut events);
+            }
             // Before the 101 nobody may send anything; httpd does not pass it on.
             None => return,
         }
@@ -214,11 +221,31 @@ impl Session {
             .get_or_insert((ABNORMAL, String::new()));
         self.wake(py, &self.waiters);
         self.wake(py, &self.senders);
+        self.count_out();
+    }
+
+    /// Both are over, the application and the connection: it does not count as active any longer.
+    fn count_out(&self) {
+        if self.token.get() == 0 && self.stage.get() == Stage::Over && self.counted.replace(false) {
+            self.event_loop.session_ended();
+        }
     }
 
     /// There is room to send.
     pub fn on_room(&self, py: Attached) {
+        let mut out = Vec::new();
+        if let Some(protocol) = &mut *self.protocol.borrow_mut() {
+            protocol.set_unsent(self.unsent(), &mut out);
+        }
+        if !out.is_empty() {
+            self.transmit(py, &out, 0);
+        }
         self.wake(py, &self.senders);
+    }
+
+    /// Bytes that wait for room.
+    fn unsent(&self) -> usize {
+        self.link.borrow().as_ref().map_or(0, |link| link.waiting())
     }
 
     fn wake(&self, py: Attached, waiters: &RefCell<Vec<Owned>>) {
@@ -265,6 +292,7 @@ impl Session {
             .get_or_insert((ABNORMAL, String::new()));
         self.wake(py, &self.waiters);
         self.wake(py, &self.senders);
+        self.count_out();
     }
 
     /// Sends a close frame; the client's answer ends the connection.
@@ -439,8 +467,7 @@ impl Session {
         } else if self.stage.get() == Stage::Over {
             return Err(gone(py));
         }
-        let waiting = self.link.borrow().as_ref().map_or(0, |link| link.waiting());
-        if waiting <= HIGH_WATER {
+        if self.unsent() <= HIGH_WATER {
             return Ok(Poll::Ready(Owned::none(py)));
         }
         let future = self.event_loop.new_future(py)?;
@@ -588,9 +615,10 @@ impl Session {
         let mut out = Vec::new();
         if let Some(protocol) = &mut *self.protocol.borrow_mut() {
             match (&data, &text) {
-                // SAFETY: a live bytes object.
                 (Some(data), _) => {
-                    protocol.send_binary(unsafe { bytes_of(data.as_ptr()) }, &mut out);
+                    // SAFETY: a live bytes object.
+                    let data = unsafe { bytes_of(data.as_ptr()) };
+                    protocol.send_binary(data, &mut out);
                 }
                 (None, Some(text)) => protocol.send_text(text.as_str(), &mut out),
                 (None, None) => {
@@ -724,7 +752,7 @@ impl Session {
         self.queued_bytes.set(0);
         let application = self.application.take();
         let task = self.task.take();
-        self.event_loop.session_ended();
+        self.count_out();
         if self.stage.get() == Stage::Over {
             drop(self.link.take());
         } else {

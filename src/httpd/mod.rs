@@ -6,6 +6,7 @@
 //! * [`daemon`]: process groups: their directives, and their supervisors in the parent.
 //! * [`gateway`]: which gateway serves this configuration, and loading it into a child.
 //! * [`exchange`]: the waist over `request_rec`.
+//! * [`tunnel`]: bytes between a client and a worker after a switch of protocols.
 //! * [`hooks`]: what httpd calls, and the module record.
 //!
 //! The object stays mapped over restarts (`-z nodelete`), so no static holds anything derived from
@@ -19,6 +20,7 @@ pub mod exchange;
 pub mod gateway;
 pub mod hooks;
 pub mod sys;
+pub mod tunnel;
 
 /// The version that `Server:` and the start-up lines name.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -58,9 +58,10 @@ pub enum Event {
 
 /// The state of the protocol on one connection. Knows nothing of sockets.
 ///
-/// `out` of all methods is where bytes for the client are appended, whole frames only. The
-/// caller may take them away at any time. It should not go on reading from a client that does not take
-/// what is sent to it; if it does, `out` still grows by nothing but the messages that are sent.
+/// `out` of all methods is where bytes for the client are appended, whole frames only. The caller may
+/// take them away at any time. If it keeps them elsewhere until the client takes them, it says how
+/// many there are ([`set_unsent`](Self::set_unsent)): then pings to which the client does not take the
+/// answers cost no memory.
 #[derive(Debug)]
 pub struct Connection {
     max_message: usize,
@@ -81,6 +82,8 @@ pub struct Connection {
     control_length: u8,
     /// The payload of the ping that waits for room.
     ping: Option<Box<[u8]>>,
+    /// Bytes for the client that are no longer in `out`.
+    unsent: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +165,7 @@ impl Connection {
             control: [0; LARGEST_CONTROL],
             control_length: 0,
             ping: None,
+            unsent: 0,
         }
     }
 
@@ -171,8 +175,7 @@ impl Connection {
     /// to `events`, no more than one per six bytes. After [`Event::Closed`] or [`Event::Failed`]
     /// everything further is ignored; after [`close`](Self::close) messages and pings are.
     pub fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>, events: &mut Vec<Event>) {
-        self.drained(out);
-        let crowded = out.len() > CROWDED;
+        let crowded = self.is_crowded(out);
         let mut pinged = false;
         let mut rest = bytes;
         while !rest.is_empty() && !self.over {
@@ -188,11 +191,14 @@ impl Connection {
         }
     }
 
-    /// Says that what was in `out` has been sent: a ping that has been waiting for that is answered.
+    /// Says how many bytes that were taken away from `out` have yet to be sent. They count as those in
+    /// `out` do: while there are more than 16 KiB, of the client's pings only the latest is answered, and
+    /// not before there are fewer.
     ///
-    /// The other methods do the same; a caller that has nothing to do but to wait need call it.
-    pub fn drained(&mut self, out: &mut Vec<u8>) {
-        if out.len() <= CROWDED {
+    /// To be called before [`receive`](Self::receive) if there are any, and when they have been sent.
+    pub fn set_unsent(&mut self, bytes: usize, out: &mut Vec<u8>) {
+        self.unsent = bytes;
+        if !self.is_crowded(out) {
             self.pong(out);
         }
     }
@@ -273,6 +279,10 @@ impl Connection {
             put_header(&header, message.len(), out);
             out.extend_from_slice(message);
         }
+    }
+
+    fn is_crowded(&self, out: &[u8]) -> bool {
+        self.unsent.saturating_add(out.len()) > CROWDED
     }
 
     /// Answers the ping that waits.
@@ -468,7 +478,7 @@ impl Connection {
             }
             _ if self.closing => Ok(None),
             _ => {
-                if out.len() > CROWDED {
+                if self.is_crowded(out) {
                     self.ping = Some(payload.into());
                 } else {
                     put_control(Control::Pong, payload, out);

@@ -4,7 +4,7 @@
 //! client come out. [`handshake`] reads a request and says what to answer; a [`Connection`] is what
 //! follows the 101.
 //!
-//! An idle connection is a [`Connection`] of some 260 bytes and nothing else. A message takes
+//! An idle connection is a [`Connection`] of less than 256 bytes and nothing else. A message takes
 //! memory as its bytes arrive, and gives it away with the event. No connection has a compressor of
 //! its own: compression is negotiated without context takeover, so that one pair per thread serves
 //! all.

@@ -179,6 +179,11 @@ impl Connection {
         }
     }
 
+    /// The socket, for other uses than requests.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// The descriptor, for `poll`.
     #[inline]
     pub fn fd(&self) -> RawFd {

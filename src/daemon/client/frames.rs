@@ -95,6 +95,11 @@ impl Incoming {
         self.open.is_none() && self.taken == self.memory.len()
     }
 
+    /// What has been received and not been taken apart.
+    pub fn rest(&self) -> &[u8] {
+        &self.memory[self.taken..]
+    }
+
     /// How many bytes have been received and not been taken apart.
     #[inline]
     pub fn arrived(&self) -> usize {

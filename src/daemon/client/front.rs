@@ -1,7 +1,7 @@
 //! What the client needs to know of the end user's side beyond an [`Exchange`].
 
 use core::time::Duration;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use crate::exchange::Exchange;
 use crate::exchange::response::ResponseHead;
@@ -61,4 +61,10 @@ pub trait Front: Exchange {
 
     /// Adds `Retry-After` to an error page.
     fn retry_after(&self, seconds: u32);
+
+    /// Answers with this head, whose status is 101, and carries bytes between the end user and the
+    /// worker behind `socket` from now on, of which those in `received` have already come. Gives
+    /// what the handler returns. It may return while the bytes are still being carried, in which
+    /// case this request is not touched again.
+    fn switch(&self, head: &ResponseHead<'_>, socket: OwnedFd, received: &[u8]) -> i32;
 }

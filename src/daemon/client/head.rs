@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::exchange::response::{ResponseHead, StatusError, check_field, parse_status};
+use crate::exchange::response::{FieldError, ResponseHead, StatusError, check_field, parse_status};
 
 /// Checks status and fields.
 ///
@@ -53,6 +53,36 @@ fn check_fields(head: &ResponseHead<'_>) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Checks the head of a switch of protocols, which names the new one.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_switch(head: &ResponseHead<'_>) -> Result<(), &'static str> {
+    if head.status != 101 {
+        return Err("the status of a switch of protocols");
+    }
+    let mut names_it = false;
+    for field in head.headers.items() {
+        let name = field.name.bytes();
+        let is = |which: &[u8]| name.eq_ignore_ascii_case(which);
+        match check_field(name, field.value.bytes()) {
+            Ok(()) if is(b"Content-Length") => {
+                return Err("Content-Length in a switch of protocols");
+            }
+            Ok(()) => {}
+            // It comes after the characters of the value have been looked at.
+            Err(FieldError::HopByHop) if is(b"Upgrade") => names_it = true,
+            Err(FieldError::HopByHop) if is(b"Connection") => {}
+            Err(_) => return Err("a header field"),
+        }
+    }
+    if names_it {
+        Ok(())
+    } else {
+        Err("no Upgrade in a switch of protocols")
+    }
 }
 
 #[cfg(test)]
@@ -142,5 +172,36 @@ mod tests {
         assert!(!verdict(200, "200 OK", "Transfer-Encoding", "chunked"));
         assert!(!verdict(200, "200 OK", "connection", "close"));
         assert!(!verdict(200, "200 OK", "content-length", "5"));
+    }
+
+    #[test]
+    fn a_switch_names_its_protocol_and_nothing_that_is_not_its_business() {
+        let verdict = |status: u16, fields: &[(&'static str, &'static str)]| {
+            let fields: Vec<Pair<'_>> = fields
+                .iter()
+                .map(|&(name, value)| Pair {
+                    name: name.into(),
+                    value: value.into(),
+                })
+                .collect();
+            check_switch(&ResponseHead {
+                status,
+                status_line: "101 Switching Protocols".into(),
+                headers: Slice::new(&fields),
+                content_length: -1,
+            })
+            .is_ok()
+        };
+        let upgrade = ("Upgrade", "websocket");
+        assert!(verdict(
+            101,
+            &[upgrade, ("connection", "upgrade"), ("X", "y")]
+        ));
+        assert!(!verdict(200, &[upgrade]));
+        assert!(!verdict(101, &[("X", "y")]));
+        assert!(!verdict(101, &[("Upgrade", "a\r\nb")]));
+        assert!(!verdict(101, &[upgrade, ("Transfer-Encoding", "chunked")]));
+        assert!(!verdict(101, &[upgrade, ("content-length", "5")]));
+        assert!(!verdict(101, &[upgrade, ("X Y", "5")]));
     }
 }

@@ -356,7 +356,7 @@ impl Lease<'_> {
     /// The connection.
     #[inline]
     pub fn connection(&self) -> &Connection {
-        // Only `give_back` and `drop` take it, and both consume the lease.
+        // Only what consumes the lease takes it.
         self.connection
             .as_ref()
             .expect("a lease has its connection")
@@ -370,6 +370,12 @@ impl Lease<'_> {
     /// Its slot.
     pub fn slot(&self) -> usize {
         self.slot
+    }
+
+    /// Takes the connection out of the pools for good.
+    pub fn into_connection(mut self) -> Connection {
+        // As in `connection`.
+        self.connection.take().expect("a lease has its connection")
     }
 
     /// The connection can serve another request; `load` is what the worker said of itself.

@@ -391,8 +391,7 @@ impl<'a, F: Front> Pump<'a, F> {
             Kind::Status => Err(self.status(header)),
             Kind::File => self.file(header, payload),
             Kind::Interim => self.interim(payload),
-            // Nobody has asked for a tunnel.
-            Kind::Switch => Err(self.lost(Event::Malformed)),
+            Kind::Switch => Err(self.switch(payload)),
             _ => Err(self.lost(Event::Malformed)),
         }
     }
@@ -409,6 +408,29 @@ impl<'a, F: Front> Pump<'a, F> {
             ..header
         });
         End::Outcome(i32::from(header.aux))
+    }
+
+    /// The connection becomes a tunnel between the end user and the worker.
+    #[cold]
+    fn switch(&mut self, head: Range<usize>) -> End {
+        let Some(lease) = self.lease.take_if(|_| !self.started) else {
+            return self.lost(Event::Malformed);
+        };
+        self.started = true;
+        let front = self.front;
+        // Nothing that is said there has a use for descriptors.
+        self.buffers.descriptors.clear();
+        let incoming = &self.buffers.incoming;
+        let taken = reply::decode(incoming.bytes(head), |head| {
+            head::check_switch(head)?;
+            let socket = lease.into_connection().into_socket();
+            Ok::<_, &'static str>(front.switch(head, socket, incoming.rest()))
+        });
+        match taken {
+            Ok(Ok(outcome)) => End::Outcome(outcome),
+            Ok(Err(what)) => self.bad_head(what),
+            Err(_) => self.lost(Event::Malformed),
+        }
     }
 
     /// A range of a file is part of the response.

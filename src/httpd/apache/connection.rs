@@ -36,6 +36,34 @@ impl<'c> Connection<'c> {
         unsafe { self.raw.as_ref() }
     }
 
+    /// The pointer itself.
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut conn_rec {
+        self.raw.as_ptr()
+    }
+
+    /// This module's entry of the connection's own vector; null if there is none.
+    #[inline(always)]
+    pub fn slot<T>(self) -> *mut T {
+        // SAFETY: the connection's vector. Only `tunnel::parked` calls this.
+        unsafe { sys::slot::get(self.raw().conn_config) }
+    }
+
+    /// Sets what [`slot`](Self::slot) gives.
+    ///
+    /// # Safety
+    /// Who looks there knows what to do with it, and how long it lives.
+    pub unsafe fn set_slot<T>(self, value: *mut T) {
+        // SAFETY: as above, and the caller's promise.
+        unsafe { sys::slot::set(self.raw().conn_config, value) }
+    }
+
+    /// Whether it is a stream of an HTTP/2 connection.
+    #[inline]
+    pub fn is_stream(self) -> bool {
+        !self.raw().master.is_null()
+    }
+
     /// What buckets are made from.
     #[inline(always)]
     pub fn bucket_alloc(self) -> *mut apr_bucket_alloc_t {

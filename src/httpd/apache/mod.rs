@@ -17,6 +17,8 @@ pub mod pool;
 pub mod request;
 pub mod scoreboard;
 pub mod server;
+pub mod stream;
+pub mod suspended;
 pub mod table;
 pub mod text;
 

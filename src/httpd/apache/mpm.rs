@@ -49,6 +49,14 @@ pub fn processes() -> u32 {
     query(sys::AP_MPMQ_MAX_DAEMONS)
 }
 
+/// Whether the MPM can let go of connections for a while.
+pub fn is_async() -> bool {
+    let mut result = 0;
+    // SAFETY: fills an int.
+    let status = unsafe { sys::ap_mpm_query(sys::AP_MPMQ_IS_ASYNC, &mut result) };
+    status == sys::APR_SUCCESS && result != sys::AP_MPMQ_NOT_SUPPORTED
+}
+
 /// Whether the MPM of this process has begun to stop, gracefully or not.
 pub fn is_stopping() -> bool {
     i32::try_from(query(sys::AP_MPMQ_MPM_STATE)) == Ok(sys::AP_MPMQ_STOPPING)

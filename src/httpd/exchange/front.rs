@@ -1,13 +1,15 @@
 //! What the daemon client asks of [`HttpdExchange`] beyond the waist.
 
 use core::time::Duration;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use super::HttpdExchange;
 use crate::daemon::client::Front;
 use crate::exchange::Exchange;
+use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
 use crate::httpd::hooks::child;
+use crate::httpd::tunnel::{self, Opened};
 
 impl Front for HttpdExchange<'_> {
     #[inline]
@@ -88,5 +90,19 @@ impl Front for HttpdExchange<'_> {
                 .err_headers_out()
                 .set(c"Retry-After".as_ptr(), value.as_ptr());
         }
+    }
+
+    #[cold]
+    fn switch(&self, head: &ResponseHead<'_>, socket: OwnedFd, received: &[u8]) -> i32 {
+        self.request.forget_continue();
+        match tunnel::open(self.request, head, socket, received) {
+            Opened::Over => self.sent.set(true),
+            Opened::Parked => {
+                self.sent.set(true);
+                self.parked.set(true);
+            }
+            Opened::Refused(status) => return status,
+        }
+        outcome::DONE
     }
 }

@@ -56,6 +56,8 @@ pub struct HttpdExchange<'r> {
     client_gone: Cell<bool>,
     /// A filter has answered the request itself.
     filter_error: Cell<bool>,
+    /// The connection is a tunnel that goes on when the handler has returned.
+    parked: Cell<bool>,
 }
 
 impl<'r> HttpdExchange<'r> {
@@ -75,12 +77,18 @@ impl<'r> HttpdExchange<'r> {
             ended: Cell::new(false),
             client_gone: Cell::new(false),
             filter_error: Cell::new(false),
+            parked: Cell::new(false),
         }
     }
 
     /// Whether a filter has answered the request itself; the handler must then say so.
     pub fn filter_error(&self) -> bool {
         self.filter_error.get()
+    }
+
+    /// Whether the request goes on when the handler has returned, who must say so.
+    pub fn is_parked(&self) -> bool {
+        self.parked.get()
     }
 
     /// Whether anything was handed to the output filters.

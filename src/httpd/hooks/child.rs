@@ -18,6 +18,7 @@ use crate::httpd::gateway::{Choice, load};
 use crate::httpd::hooks::loops;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_status_t, server_rec};
+use crate::httpd::tunnel::keeper;
 use crate::messages::{GATEWAY_MISMATCH, LOAD_FAILED, NO_PYTHON};
 
 /// The gateway of this process while Python runs in it. Set by `child_init`, before the threads
@@ -81,6 +82,7 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
             return;
         };
         generation::leave_to_parent(pool);
+        keeper::prepare(pool);
         for group in config.globals().groups().map_or(&[][..], Groups::all) {
             group.prepare_client();
         }

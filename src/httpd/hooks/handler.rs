@@ -373,6 +373,9 @@ fn finish(request: Request<'_>, exchange: &HttpdExchange<'_>, result: i32) -> c_
     if exchange.filter_error() {
         return sys::AP_FILTER_ERROR;
     }
+    if exchange.is_parked() {
+        return sys::SUSPENDED;
+    }
     match result {
         outcome::DONE | outcome::CUT => match exchange.replacement() {
             None => sys::OK,

@@ -17,6 +17,7 @@ use core::ffi::{CStr, c_char, c_int};
 use crate::httpd::daemon::{generation, scoreboard};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, server_rec};
+use crate::httpd::tunnel::parked;
 
 /// Names of modules in the form that httpd's sorting wants, ended by null.
 struct Names<const N: usize>([*const c_char; N]);
@@ -80,6 +81,8 @@ fn register_hooks(pool: *mut apr_pool_t) {
             none,
             sys::APR_HOOK_MIDDLE,
         );
+        // Last: what other modules do in it is over when the keeper may begin.
+        sys::ap_hook_suspend_connection(Some(parked::suspend_connection), none, none, last);
         sys::ap_hook_translate_name(
             Some(translate::translate_name),
             BEFORE_TRANSLATE.0.as_ptr(),

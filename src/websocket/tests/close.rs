@@ -103,7 +103,7 @@ fn our_close_comes_first_and_once() {
     connection.send_text("late", &mut out);
     connection.send_binary(b"late", &mut out);
     connection.ping(b"late", &mut out);
-    connection.drained(&mut out);
+    connection.set_unsent(0, &mut out);
     // What was on its way is ignored.
     let mut sent = frame(FIN | CONTINUE, "on its way \u{e4}");
     sent.extend(frame(FIN | TEXT, b"\xff"));

@@ -78,15 +78,51 @@ fn pings_to_a_client_that_takes_nothing_wait() {
         events.clear();
     }
     assert!(out.len() < 17 * 1024, "{}", out.len());
-    connection.drained(&mut out);
+    connection.set_unsent(0, &mut out);
     assert!(out.len() < 17 * 1024, "{}", out.len());
     out.clear();
-    connection.drained(&mut out);
-    connection.drained(&mut out);
+    connection.set_unsent(0, &mut out);
+    connection.set_unsent(0, &mut out);
     assert_eq!(
         frames(&out),
         [(FIN | PONG, 99_999_u32.to_be_bytes().to_vec())]
     );
+}
+
+#[test]
+fn what_waits_elsewhere_counts() {
+    let mut connection = plain();
+    let mut out = Vec::new();
+    let mut events = Vec::new();
+    let mut unsent = 0;
+    for number in 0..10_000_u32 {
+        let ping = frame(FIN | PING, number.to_be_bytes());
+        connection.receive(&ping, &mut out, &mut events);
+        assert!(matches!(events.pop(), Some(Event::Ping)));
+        unsent += core::mem::take(&mut out).len();
+        connection.set_unsent(unsent, &mut out);
+        assert!(out.is_empty());
+    }
+    assert!((16 * 1024..17 * 1024).contains(&unsent), "{unsent}");
+    connection.set_unsent(100, &mut out);
+    let last = [(FIN | PONG, 9_999_u32.to_be_bytes().to_vec())];
+    assert_eq!(frames(&out), last);
+    connection.set_unsent(usize::MAX, &mut out);
+    connection.set_unsent(0, &mut out);
+    assert_eq!(frames(&out), last);
+}
+
+#[test]
+fn a_ping_that_waits_is_forgotten_with_our_close() {
+    let mut connection = plain();
+    let mut out = vec![0; 20_000];
+    let mut events = Vec::new();
+    connection.receive(&frame(FIN | PING, "waits"), &mut out, &mut events);
+    assert_eq!(out.len(), 20_000);
+    connection.close(1000, "", &mut out);
+    out.clear();
+    connection.set_unsent(0, &mut out);
+    assert!(out.is_empty());
 }
 
 #[test]

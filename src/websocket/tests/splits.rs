@@ -5,7 +5,7 @@ use super::*;
 /// A stream that says something of everything and ends with a close.
 fn stream(state: &mut u64, compressed: bool) -> Vec<u8> {
     let mut all = Vec::new();
-    for size in [0, 3, 125, 126, 70_000] {
+    for size in [0, 3, 125, 126, 30_000] {
         let binary = random_bytes(state, size);
         let words = "Gr\u{fc}\u{df}e, \u{1f600}! ".repeat(size / 20 + 1);
         all.extend(frame(FIN | TEXT, &words));
@@ -48,7 +48,7 @@ fn any_split_says_the_same() {
         let pongs = frames(&answers);
         assert!(pongs.len() > 10);
         for largest in [1, 2, 9, 100, 5_000, 60_000] {
-            for _ in 0..10 {
+            for _ in 0..3 {
                 let (split, sent) = in_pieces(make(), &stream, || random(&mut state) % largest);
                 assert!(split == whole, "pieces up to {largest}");
                 assert!(sent == answers, "pieces up to {largest}");
@@ -63,7 +63,7 @@ fn damaged_streams_give_no_panic_and_the_same_for_any_split() {
     let mut failed = 0;
     for (make, compressed) in [(plain as fn() -> Connection, false), (compressing, true)] {
         let good = stream(&mut state, compressed)[..3_000].to_vec();
-        for _ in 0..3_000 {
+        for _ in 0..1_500 {
             let mut bytes = good.clone();
             for _ in 0..3 {
                 let at = random(&mut state) % bytes.len();
@@ -77,7 +77,7 @@ fn damaged_streams_give_no_panic_and_the_same_for_any_split() {
             failed += usize::from(matches!(whole.last(), Some(Event::Failed { .. })));
         }
     }
-    assert!(failed > 1_000, "{failed}");
+    assert!(failed > 500, "{failed}");
 }
 
 #[test]

@@ -13,9 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = request::decode(header, payload, |first| {
         let mut frame = Vec::new();
         request::encode(first, &mut frame).expect("it has just fitted");
-        let header = Header::peek(&frame)
-            .expect("a header")
-            .expect("a valid one");
+        let header = Header::peek(&frame).expect("a header").expect("a valid one");
         request::decode(header, &frame[HEADER..], |second| {
             assert_eq!(format!("{first:?}"), format!("{second:?}"));
         })

@@ -346,3 +346,48 @@ fn descriptors_that_nobody_asked_for_are_closed() {
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     assert_eq!((outcome, kept), (outcome::DONE, false));
 }
+
+fn switch_frame(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut frame = reply_frame("101 Switching Protocols", fields, -1, b"", 0);
+    frame[4] = Kind::Switch as u8;
+    frame
+}
+
+#[test]
+fn a_switch_hands_the_connection_on_with_what_came_behind_it() {
+    let worker = Worker::serve(|mut peer| {
+        peer.expect(Kind::Request);
+        let mut bytes = switch_frame(&[("Upgrade", "websocket"), ("X-A", "b")]);
+        bytes.extend_from_slice(b"the first frames");
+        peer.send(&bytes);
+        let mut all = Vec::new();
+        peer.0.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"raw bytes");
+    });
+    let group = pools(&[&worker]);
+    let front = FakeFront::default();
+    assert_eq!(forward(&group, &front), outcome::DONE);
+    let seen = [Seen::Switch(b"the first frames".to_vec())];
+    assert_eq!(*front.seen.borrow(), seen);
+    // Not to be used for another request.
+    assert_eq!(group.idle(0), 0);
+    let mut socket = File::from(front.tunnel.take().unwrap());
+    socket.write_all(b"raw bytes").unwrap();
+    drop(socket);
+    worker.finish();
+    assert!(front.logged.borrow().is_empty());
+}
+
+#[test]
+fn a_switch_that_may_not_be_is_a_bad_answer() {
+    let odd = switch_frame(&[("X-A", "b")]);
+    let split = switch_frame(&[("Upgrade", "a\r\nb")]);
+    let mut late = reply_frame("200 OK", &[], -1, b"", 0);
+    late.extend_from_slice(&switch_frame(&[("Upgrade", "websocket")]));
+    for (frame, outcome) in [(odd, 502), (split, 502), (late, 502)] {
+        let (result, front, kept) = answered(FakeFront::default(), move |peer| peer.send(&frame));
+        assert_eq!((result, kept), (outcome, false));
+        assert!(front.tunnel.take().is_none());
+        assert!(front.logged.borrow()[0].1.starts_with("RWSGI0306"));
+    }
+}

@@ -4,11 +4,12 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
 use crate::daemon::client::Front;
+use crate::exchange::abi::outcome;
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Text, Wait};
@@ -33,6 +34,8 @@ pub enum Seen {
     Flush,
     End,
     Abort,
+    /// A switch of protocols, and what had come behind it.
+    Switch(Vec<u8>),
 }
 
 /// A part of a brigade.
@@ -67,6 +70,8 @@ pub struct FakeFront {
     pub looks: Cell<u32>,
     /// Seen to have gone when it has been asked so often.
     pub gone_after_looks: Option<u32>,
+    /// The worker's socket after a switch of protocols.
+    pub tunnel: Cell<Option<OwnedFd>>,
 }
 
 impl Default for FakeFront {
@@ -90,6 +95,7 @@ impl Default for FakeFront {
             length: Cell::new(-1),
             looks: Cell::default(),
             gone_after_looks: None,
+            tunnel: Cell::default(),
         }
     }
 }
@@ -322,5 +328,12 @@ impl Front for FakeFront {
 
     fn retry_after(&self, seconds: u32) {
         self.retry.set(seconds);
+    }
+
+    fn switch(&self, head: &ResponseHead<'_>, socket: OwnedFd, received: &[u8]) -> i32 {
+        assert_eq!(head.status, 101);
+        self.note(Seen::Switch(received.to_vec()));
+        self.tunnel.set(Some(socket));
+        outcome::DONE
     }
 }
