@@ -314,9 +314,7 @@ fn serve(
                 event_loop,
                 Rc::clone(link),
                 Arc::clone(application),
-                head.method.bytes() == b"HEAD",
-                request.body,
-                request.body_complete,
+                request,
             ));
             set_phase_http(link, &http);
             event_loop.request_began(true);

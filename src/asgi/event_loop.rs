@@ -76,11 +76,14 @@ pub struct EventLoop {
     timer: OwnedFd,
     inbox: Mutex<Vec<Message>>,
     thread: AtomicUsize,
+    python_thread: AtomicU64,
     drains: AtomicBool,
     /// HTTP requests and WebSockets in hand.
     pub active: AtomicU32,
     /// When the loop last showed that it goes round, while it has something to do.
     pub beat_ms: AtomicU64,
+    /// The beat after which somebody was told that it does not.
+    pub told_stuck: AtomicU64,
     ended: Mutex<bool>,
     has_ended: Condvar,
     inner: Inner,
@@ -150,9 +153,11 @@ impl EventLoop {
                 ))?,
                 inbox: Mutex::default(),
                 thread: AtomicUsize::new(0),
+                python_thread: AtomicU64::new(0),
                 drains: AtomicBool::new(false),
                 active: AtomicU32::new(0),
                 beat_ms: AtomicU64::new(0),
+                told_stuck: AtomicU64::new(0),
                 ended: Mutex::new(false),
                 has_ended: Condvar::new(),
                 inner: Inner {
@@ -213,6 +218,11 @@ impl EventLoop {
     #[inline]
     pub fn thread(&self) -> usize {
         self.thread.load(Ordering::Relaxed)
+    }
+
+    /// The same, as Python names it.
+    pub fn python_thread(&self) -> u64 {
+        self.python_thread.load(Ordering::Relaxed)
     }
 
     // ---- for other threads -----------------------------------------------------------------
@@ -291,6 +301,9 @@ impl EventLoop {
     fn run(&'static self) {
         self.thread
             .store(crate::python::request::this_thread(), Ordering::Relaxed);
+        // SAFETY: no arguments.
+        let thread = unsafe { libc::pthread_self() };
+        self.python_thread.store(thread as u64, Ordering::Relaxed);
         let guard = attach::attach(self.interpreter);
         let py = guard.token();
         if let Err(raised) = self.run_attached(py) {

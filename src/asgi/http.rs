@@ -16,10 +16,12 @@ use super::event_loop::EventLoop;
 use super::link::{HIGH_WATER, Link, Sent};
 use super::message::{Message, is};
 use super::state::dict;
+use crate::daemon::wire::request::WireRequest;
 use crate::daemon::wire::{FileRange, HEADER, Header, Kind, Read, flag, reply};
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{Level, Pair, Slice, Text};
 use crate::messages;
+use crate::metrics::task::TaskObservation;
 use crate::python::attach::Attached;
 use crate::python::exceptions;
 use crate::python::object::{Owned, boolean, bytes, bytes_of};
@@ -86,6 +88,7 @@ pub struct Http {
     declared: Cell<Option<u64>>,
     sent: Cell<u64>,
     is_head: bool,
+    observation: RefCell<Option<Box<TaskObservation>>>,
     /// When it began.
     pub began: Instant,
     /// Why the task was cancelled, if it was.
@@ -101,14 +104,12 @@ unsafe impl Send for Http {}
 unsafe impl Sync for Http {}
 
 impl Http {
-    /// A request that has come over `link`, with the beginning of its body.
+    /// A request that has come over `link`.
     pub fn new(
         event_loop: &'static EventLoop,
         link: Rc<Link>,
         application: Arc<Application>,
-        is_head: bool,
-        body: &[u8],
-        complete: bool,
+        request: &WireRequest<'_>,
     ) -> Http {
         Http {
             event_loop,
@@ -117,8 +118,8 @@ impl Http {
             application: RefCell::new(Some(application)),
             task: RefCell::default(),
             body: RefCell::new(Body {
-                arrived: body.to_vec(),
-                complete,
+                arrived: request.body.to_vec(),
+                complete: request.body_complete,
                 asked: false,
                 ended: false,
                 lost: None,
@@ -130,7 +131,8 @@ impl Http {
             head: RefCell::default(),
             declared: Cell::new(None),
             sent: Cell::new(0),
-            is_head,
+            is_head: request.head.method.bytes() == b"HEAD",
+            observation: RefCell::new(TaskObservation::begin(&request.head)),
             began: Instant::now(),
             cancelled: Cell::new(None),
             cancelled_at: Cell::new(None),
@@ -239,6 +241,7 @@ impl Http {
                 } else {
                     bytes(py, &body.arrived)?
                 };
+                self.observe(|observation| observation.note_input(body.arrived.len()));
                 body.arrived.clear();
                 if body.arrived.capacity() > WINDOW as usize {
                     body.arrived = Vec::new();
@@ -322,6 +325,7 @@ impl Http {
         }
         let (status, length) = encode_head(py, message, &mut self.head.borrow_mut())?;
         let bodyless = matches!(status, 204 | 304) || self.is_head;
+        self.observe(|observation| observation.note_status(status));
         self.declared.set(length.filter(|_| !bodyless));
         self.stage.set(Stage::Head);
         Ok(())
@@ -351,6 +355,7 @@ impl Http {
             }
         }
         self.sent.set(sent);
+        self.observe(|observation| observation.note_output(data.len()));
         self.send_data(py, data, !more);
         Ok(())
     }
@@ -558,6 +563,9 @@ impl Http {
         }
         let lost = self.body.borrow().lost;
         let status = lost.unwrap_or(status);
+        if matches!(self.stage.get(), Stage::Silent | Stage::Head) {
+            self.observe(|observation| observation.note_status(status));
+        }
         let load = self.event_loop.load_without_one();
         let sent = match self.stage.get() {
             Stage::Silent | Stage::Head => {
@@ -632,11 +640,21 @@ impl Http {
         let application = self.application.take();
         let task = self.task.take();
         self.event_loop.request_ended();
+        if let Some(observation) = self.observation.take() {
+            observation.end();
+        }
         drop(task);
         if let Some(application) = application {
             application.request_ended(py);
         }
         drop(link);
+    }
+
+    #[inline]
+    fn observe(&self, note: impl FnOnce(&mut TaskObservation)) {
+        if let Some(observation) = &mut *self.observation.borrow_mut() {
+            note(observation);
+        }
     }
 
     fn script(&self) -> String {

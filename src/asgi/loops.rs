@@ -112,14 +112,16 @@ pub fn wait_for_end(longest: Duration) {
     }
 }
 
-/// Whether any loop has something in hand and has not gone round for so long.
+/// A loop that has something in hand and has not gone round for so long; told of once.
 pub fn stuck(longest: Duration) -> Option<&'static EventLoop> {
     use core::sync::atomic::Ordering;
     let now = crate::daemon::board::now_ms();
     let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
     all().into_iter().find(|event_loop| {
         let beat = event_loop.beat_ms.load(Ordering::Relaxed);
-        event_loop.active.load(Ordering::Relaxed) > 0 && now.saturating_sub(beat) > longest
+        event_loop.active.load(Ordering::Relaxed) > 0
+            && now.saturating_sub(beat) > longest
+            && event_loop.told_stuck.swap(beat, Ordering::Relaxed) != beat
     })
 }
 

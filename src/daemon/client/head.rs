@@ -40,7 +40,7 @@ pub fn check_interim(head: &ResponseHead<'_>) -> Result<(), &'static str> {
     check_fields(head)
 }
 
-#[inline]
+#[inline(always)]
 fn check_fields(head: &ResponseHead<'_>) -> Result<(), &'static str> {
     for field in head.headers.items() {
         let name = field.name.bytes();

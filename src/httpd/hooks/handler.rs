@@ -8,7 +8,7 @@ use super::dispatch::{self, Dispatched};
 use super::loops;
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
-use crate::exchange::{AsgiSettings, Interface, Level, RequestHead, Target, script_file};
+use crate::exchange::{AsgiSettings, Interface, Level, Target, script_file};
 use crate::httpd::apache::{Request, request::FileKind};
 use crate::httpd::config::handler_script::HANDLE_REQUEST;
 use crate::httpd::config::{Effective, HandlerScript, expand, proxies, settings::MapHead};
@@ -145,7 +145,7 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         map_head,
         proxies: proxies::rules(config),
     };
-    let target = Target {
+    let mut target = Target {
         script: Text::from(place.path(script.path)),
         mtime_us: place.mtime(&script),
         resource: Text::from(place.path(request.filename())),
@@ -169,7 +169,12 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
     };
     let exchange = HttpdExchange::new(request, rules);
     let result = head::with_head(request, &split, configured, |head| {
-        let handle = |gateway: &abi::GatewayTable| {
+        let mut pools = match place {
+            Place::Group(_, pools) => Some(pools),
+            Place::Embedded(_) if interface == Interface::Wsgi => None,
+            Place::Embedded(_) => loops::find(head, &mut target),
+        };
+        if let (Place::Embedded(gateway), None) = (place, pools) {
             let call = abi::Request {
                 head,
                 target,
@@ -182,45 +187,25 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
                 },
             };
             // SAFETY: everything that `call` refers to lives until this returns.
-            unsafe { (gateway.handle)(&call) }
-        };
-        let forward = |pools: &client::Pools, target| {
-            let call = client::Call {
-                head,
-                target,
-                ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
-                log_level: request.log_level(),
-            };
-            client::forward(pools, &exchange, &call)
-        };
-        match place {
-            Place::Group(_, pools) => forward(pools, target),
-            Place::Embedded(gateway) => match interface {
-                Interface::Wsgi => handle(gateway),
-                Interface::Asgi => to_loop(head, |pools| forward(pools, target)),
-                Interface::Auto => {
-                    let application = loops::Application::of(head, &target);
-                    if !application.is_asgi(target.mtime_us) {
-                        let result = handle(gateway);
-                        if !application.note(result, target.mtime_us) {
-                            return result;
-                        }
-                    }
-                    to_loop(head, |pools| forward(pools, loops::settled(&target)))
-                }
-            },
+            let result = unsafe { (gateway.handle)(&call) };
+            if result != outcome::ASGI {
+                return result;
+            }
+            pools = loops::found(head, &mut target);
         }
+        let Some(pools) = pools else {
+            // Where there is a gateway, there are loops.
+            return sys::HTTP_INTERNAL_SERVER_ERROR;
+        };
+        let call = client::Call {
+            head,
+            target,
+            ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
+            log_level: request.log_level(),
+        };
+        client::forward(pools, &exchange, &call)
     });
     Ok(finish(request, &exchange, result))
-}
-
-/// Lets the event loop of the request's application group answer it.
-fn to_loop(head: &RequestHead<'_>, forward: impl FnOnce(&client::Pools) -> i32) -> i32 {
-    match loops::pools(head.site.application_group.bytes()) {
-        Some(pools) => forward(pools),
-        // Where there is a gateway, there are loops.
-        None => sys::HTTP_INTERNAL_SERVER_ERROR,
-    }
 }
 
 /// The application group as it is configured, expanded.
