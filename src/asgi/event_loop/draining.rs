@@ -2,6 +2,7 @@
 //! applications' lifespans.
 
 use super::EventLoop;
+use crate::asgi::awaitable::Endpoint;
 use crate::asgi::http::Cancelled;
 use crate::asgi::link::Phase;
 use crate::daemon::wire::Kind;
@@ -18,11 +19,13 @@ impl EventLoop {
     pub(super) fn go_on_draining(&'static self, py: Attached) {
         let inner = &self.inner;
         if inner.deadline.get().is_none() {
-            inner
-                .deadline
-                .set(Some(Instant::now() + self.house.bounds().drain));
+            let deadline = Instant::now() + self.house.bounds().drain;
+            inner.deadline.set(Some(deadline));
             inner.ticks.set(true);
             self.set_timer(Duration::from_millis(200));
+        }
+        if self.is_in_a_hurry() {
+            inner.deadline.set(Some(Instant::now()));
         }
         self.let_idle_go(py);
         let late = inner
@@ -30,10 +33,9 @@ impl EventLoop {
             .get()
             .is_some_and(|deadline| Instant::now() >= deadline);
         if late && !inner.forced.replace(true) {
-            self.each_phase(|phase| match phase {
-                Phase::Idle => {}
-                Phase::Http(http) => http.cancel(py, Cancelled::Drain),
-                Phase::WebSocket(session) => session.restart(py),
+            self.each_running(|endpoint| match endpoint {
+                Endpoint::Http(http) => http.cancel(py, Cancelled::Drain),
+                Endpoint::WebSocket(session) => session.restart(py),
             });
         }
         if self.active.load(Ordering::Relaxed) == 0 && !inner.shutting_down.replace(true) {

@@ -16,10 +16,10 @@ mod requests;
 mod time;
 
 pub use python::PythonLoop;
-pub use requests::{set_phase_http, set_phase_websocket};
 
 use crate::asgi::application;
 use crate::asgi::application::Application;
+use crate::asgi::awaitable::Endpoint;
 use crate::asgi::house::House;
 use crate::asgi::link::Link;
 use crate::asgi::log;
@@ -82,6 +82,7 @@ pub struct EventLoop {
     thread: AtomicUsize,
     python_thread: AtomicU64,
     drains: AtomicBool,
+    hurries: AtomicBool,
     /// HTTP requests and WebSockets in hand.
     pub active: AtomicU32,
     /// When the loop last showed that it goes round, while it has something to do.
@@ -100,6 +101,9 @@ struct Inner {
     free: RefCell<Vec<u32>>,
     applications: RefCell<Vec<Arc<Application>>>,
     buffer: RefCell<Vec<u8>>,
+    /// What is in hand, and places there that are free.
+    running: RefCell<Vec<Option<Endpoint>>>,
+    unused: RefCell<Vec<u32>>,
     /// HTTP requests in hand.
     requests: Cell<u32>,
     /// Connections with a request that is not read because there are enough in hand.
@@ -159,6 +163,7 @@ impl EventLoop {
                 thread: AtomicUsize::new(0),
                 python_thread: AtomicU64::new(0),
                 drains: AtomicBool::new(false),
+                hurries: AtomicBool::new(false),
                 active: AtomicU32::new(0),
                 beat_ms: AtomicU64::new(0),
                 told_stuck: AtomicU64::new(0),
@@ -170,6 +175,8 @@ impl EventLoop {
                     free: RefCell::default(),
                     applications: RefCell::default(),
                     buffer: RefCell::new(vec![0; BUFFER]),
+                    running: RefCell::default(),
+                    unused: RefCell::default(),
                     requests: Cell::new(0),
                     postponed: RefCell::default(),
                     again: RefCell::default(),
@@ -276,6 +283,16 @@ impl EventLoop {
     pub fn drain(&self) {
         self.drains.store(true, Ordering::Release);
         self.signal();
+    }
+
+    /// The same, without waiting for what is in hand. Any thread.
+    pub fn hurry(&self) {
+        self.hurries.store(true, Ordering::Release);
+        self.drain();
+    }
+
+    fn is_in_a_hurry(&self) -> bool {
+        self.hurries.load(Ordering::Acquire)
     }
 
     /// Whether it is to end.

@@ -3,10 +3,9 @@
 use super::EventLoop;
 use super::TICK_EVERY;
 use crate::asgi::application::Application;
-use crate::asgi::http::Http;
+use crate::asgi::awaitable::Endpoint;
 use crate::asgi::link::Link;
 use crate::asgi::link::Phase;
-use crate::asgi::websocket::Session;
 use crate::python::attach::Attached;
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
@@ -24,15 +23,41 @@ impl EventLoop {
         false
     }
 
-    /// A request or a WebSocket begins.
-    pub fn request_began(&self, is_http: bool) {
+    /// A request or a WebSocket begins, over `link`.
+    pub fn begins(&self, link: &Link, endpoint: &Endpoint) {
+        let place = self.inner.unused.borrow_mut().pop();
+        let mut running = self.inner.running.borrow_mut();
+        let place = place.unwrap_or_else(|| {
+            running.push(None);
+            (running.len() - 1) as u32
+        });
+        running[place as usize] = Some(endpoint.clone());
+        drop(running);
+        let phase = match endpoint {
+            Endpoint::Http(http) => {
+                self.inner.requests.set(self.inner.requests.get() + 1);
+                http.place.set(place);
+                Phase::Http(Arc::clone(http))
+            }
+            Endpoint::WebSocket(session) => {
+                session.place.set(place);
+                Phase::WebSocket(Arc::clone(session))
+            }
+        };
+        *link.phase.borrow_mut() = phase;
         self.active.fetch_add(1, Ordering::Relaxed);
-        if is_http {
-            self.inner.requests.set(self.inner.requests.get() + 1);
-        }
         if !self.inner.ticks.replace(true) {
             self.set_timer(TICK_EVERY);
         }
+    }
+
+    /// It is over.
+    fn ends(&self, place: u32) {
+        let ended = self.inner.running.borrow_mut()[place as usize].take();
+        self.inner.unused.borrow_mut().push(place);
+        drop(ended);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.house.finished();
     }
 
     /// The reply has been sent to its end; the application may go on.
@@ -47,10 +72,9 @@ impl EventLoop {
     }
 
     /// The application has done with an HTTP request.
-    pub fn request_ended(&self) {
+    pub fn request_ended(&self, place: u32) {
         self.inner.requests.set(self.inner.requests.get() - 1);
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.house.finished();
+        self.ends(place);
         if self.is_draining() || !self.inner.postponed.borrow().is_empty() {
             self.signal();
         }
@@ -83,9 +107,8 @@ impl EventLoop {
     }
 
     /// A WebSocket is over.
-    pub fn session_ended(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.house.finished();
+    pub fn session_ended(&self, place: u32) {
+        self.ends(place);
         if self.is_draining() {
             self.signal();
         }
@@ -100,14 +123,4 @@ impl EventLoop {
     pub fn applications(&self) -> &RefCell<Vec<Arc<Application>>> {
         &self.inner.applications
     }
-}
-
-/// An HTTP request on its way into its connection.
-pub fn set_phase_http(link: &Link, http: &Arc<Http>) {
-    *link.phase.borrow_mut() = Phase::Http(Arc::clone(http));
-}
-
-/// A WebSocket likewise.
-pub fn set_phase_websocket(link: &Link, session: &Arc<Session>) {
-    *link.phase.borrow_mut() = Phase::WebSocket(Arc::clone(session));
 }

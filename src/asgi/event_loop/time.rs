@@ -1,8 +1,7 @@
 //! What takes its time: looked at about every second while there is something in hand.
 
 use super::EventLoop;
-use crate::asgi::http::Cancelled;
-use crate::asgi::link::Phase;
+use crate::asgi::awaitable::Endpoint;
 use crate::python::attach::Attached;
 use core::sync::atomic::Ordering;
 use std::os::fd::AsRawFd;
@@ -11,6 +10,8 @@ use std::time::Instant;
 
 /// How long a cancelled task may go on.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// The same when the loop ends.
+const LAST_GRACE: Duration = Duration::from_millis(800);
 
 impl EventLoop {
     pub(super) fn set_timer(&self, every: Duration) {
@@ -39,22 +40,15 @@ impl EventLoop {
             )
         };
         let now = Instant::now();
-        let bounds = self.house.bounds();
-        self.each_phase(|phase| match phase {
-            Phase::Idle => {}
-            Phase::Http(http) => {
-                if let Some(since) = http.cancelled_at.get() {
-                    if now.duration_since(since) > CANCEL_GRACE {
-                        http.give_up(py);
-                    }
-                } else if bounds
-                    .request
-                    .is_some_and(|longest| now.duration_since(http.began) > longest)
-                {
-                    http.cancel(py, Cancelled::Timeout);
-                }
-            }
-            Phase::WebSocket(session) => session.on_tick(py, now),
+        let longest = self.house.bounds().request;
+        let grace = if self.inner.forced.get() {
+            LAST_GRACE
+        } else {
+            CANCEL_GRACE
+        };
+        self.each_running(|endpoint| match endpoint {
+            Endpoint::Http(http) => http.on_tick(py, now, longest, grace),
+            Endpoint::WebSocket(session) => session.on_tick(py, now, grace),
         });
         if self.active.load(Ordering::Relaxed) == 0 && !self.is_draining() {
             self.inner.ticks.set(false);
@@ -62,18 +56,16 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn each_phase(&self, mut visit: impl FnMut(Phase)) {
+    /// Visits all that is in hand; what is visited may end, and something may begin meanwhile.
+    pub(super) fn each_running(&self, mut visit: impl FnMut(Endpoint)) {
         let mut index = 0;
         loop {
-            let phase = {
-                let links = self.inner.links.borrow();
-                let Some(place) = links.get(index) else {
-                    return;
-                };
-                place.link.as_ref().map(|link| link.phase.borrow().clone())
+            let endpoint = match self.inner.running.borrow().get(index) {
+                None => return,
+                Some(place) => place.clone(),
             };
-            if let Some(phase) = phase {
-                visit(phase);
+            if let Some(endpoint) = endpoint {
+                visit(endpoint);
             }
             index += 1;
         }
