@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from harness.asgi import ANY, RAISED, UNFINISHED, line_of, stands_still
+from harness.asgi import ANY, RAISED, line_of, stands_still
 from harness.client import Truncated
 from harness.config import BOTH
 from harness.curl import curl
