@@ -1,5 +1,5 @@
-"""The response: what ``send`` takes and refuses, when it reaches the client, and how a response that
-is not whole shows."""
+"""The response: what ``send`` takes and refuses, when it reaches the client, and how it shows if a
+response is not whole."""
 
 from __future__ import annotations
 
