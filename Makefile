@@ -130,7 +130,7 @@ check: venv ## Formatting and lints of Rust and Python
 	@$(TOOLS)/check.sh
 
 .PHONY: bench
-bench: deps ## Measure instructions and CPU per request against mod_wsgi: make bench BENCH="..."
+bench: deps ## Measure instructions and CPU per request against other servers: make bench BENCH="..."
 	@$(READABLE) bench-here
 .PHONY: bench-here
 bench-here: build venv

@@ -23,9 +23,9 @@ mod httpd {
     use std::path::PathBuf;
     use std::process::{Command, exit};
 
-    /// The oldest httpd whose API is enough: `ap_ssl_conn_is_ssl` came with 2.4.47.
+    /// The oldest httpd whose API is enough: the hook `child_stopping` came with 2.4.49.
     const MMN_MAJOR: u32 = 20_120_211;
-    const MMN_MINOR: u32 = 102;
+    const MMN_MINOR: u32 = 110;
 
     /// The items that the module uses; everything they need comes with them.
     const FUNCTIONS: &[&str] = &[
@@ -51,10 +51,11 @@ mod httpd {
         "ap_get_server_name_for_url",
         "ap_get_server_port",
         "ap_get_server_revision",
+        "ap_get_status_line",
         "ap_get_useragent_host",
         "ap_getword_conf",
         "ap_hook_get_generate_log_id",
-        "ap_hook_(access_checker|check_config|child_init|handler|monitor|post_config|suspend_connection|translate_name)",
+        "ap_hook_(access_checker|check_config|child_init|child_stopping|handler|monitor|post_config|suspend_connection|translate_name)",
         "ap_log_error_",
         "ap_log_rerror_",
         "ap_internal_redirect",
@@ -97,7 +98,7 @@ mod httpd {
         "apr_pstrmemdup",
         "apr_socket_(close|opt_set)",
         "apr_socket_timeout_(get|set)",
-        "apr_table_(addn|elts|get|setn|unset)",
+        "apr_table_(addn|elts|get|make|setn|unset)",
         "apr_uri_unparse",
         "rwsgi_.*",
     ];
@@ -322,7 +323,7 @@ mod httpd {
         if found.0 != MMN_MAJOR || found.1 < MMN_MINOR {
             fail(&format!(
                 "httpd's module API is {}.{}; needed is {MMN_MAJOR}.{MMN_MINOR} or a later minor \
-                 number (httpd 2.4.47 or newer of the 2.4 line).",
+                 number (httpd 2.4.49 or newer of the 2.4 line).",
                 found.0, found.1
             ));
         }

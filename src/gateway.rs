@@ -4,6 +4,8 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use std::time::Duration;
 
+use crate::asgi::house::Embedded;
+use crate::asgi::loops;
 use crate::consult;
 use crate::daemon::control::Script;
 use crate::daemon::worker::imports;
@@ -159,11 +161,18 @@ unsafe extern "C" fn consult(consultation: *const Consultation<'_>) -> i32 {
 }
 
 unsafe extern "C" fn connect(application_group: Text<'_>) -> i32 {
-    let _ = application_group;
-    -1
+    boundary(
+        || -1,
+        || match runtime::runtime() {
+            Some(runtime) => loops::connect_raw(runtime, application_group.bytes(), &Embedded),
+            None => -1,
+        },
+    )
 }
 
-unsafe extern "C" fn drain() {}
+unsafe extern "C" fn drain() {
+    boundary(|| (), loops::drain);
+}
 
 unsafe extern "C" fn stop(deadline_ms: u32) {
     boundary(
@@ -175,6 +184,10 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
                 reporter::stopped();
             }
             let deadline = Duration::from_millis(deadline_ms.into());
+            if !attach::thread_is_inside() {
+                loops::hurry();
+                loops::wait_for_end(deadline);
+            }
             stop::stop(deadline, || {
                 if let Some(runtime) = runtime::runtime() {
                     events::process_stopping(runtime, "");

@@ -19,7 +19,9 @@
 //! * [`daemon`]: daemon mode: the wire between httpd and a worker, the supervisor.
 //! * [`metrics`]: timings and counts, telemetry.
 //! * `consult`: functions of scripts that the server asks about a request (access, users, groups).
+//! * `websocket`: the WebSocket protocol (framing, compression, handshake), without I/O or Python.
 //! * `wsgi`: the WSGI server: environ, `start_response`, input, the response loop.
+//! * `asgi`: the ASGI server: event loops, scope, `receive` and `send`, lifespan, WebSockets.
 //!
 //! `docs/architecture.md` is the map, `docs/safety.md` the list of invariants that the `unsafe`
 //! blocks rest on.
@@ -40,10 +42,14 @@ pub const MOD_WSGI_VERSION: [u32; 3] = [6, 1, 1];
 pub mod httpd;
 
 #[cfg(feature = "python")]
+pub mod asgi;
+#[cfg(feature = "python")]
 pub mod consult;
 #[cfg(feature = "python")]
 pub mod gateway;
 #[cfg(feature = "python")]
 pub mod python;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 #[cfg(feature = "python")]
 pub mod wsgi;

@@ -286,6 +286,26 @@ codes! {
     POINTLESS_DIRECTIVE = 632;
     /// Another libpython is in httpd already.
     OTHER_PYTHON = 633;
+
+    // 0650-0679: ASGI.
+    /// An ASGI application raised, or could not be set up.
+    ASGI_FAILED = 650;
+    /// An ASGI application returned before its response was complete.
+    ASGI_UNFINISHED = 651;
+    /// The startup of an application's lifespan failed.
+    ASGI_LIFESPAN_FAILED = 652;
+    /// The shutdown of an application's lifespan failed.
+    ASGI_SHUTDOWN_FAILED = 653;
+    /// An event loop could not be started, or has failed.
+    ASGI_LOOP_FAILED = 654;
+    /// uvloop is configured and cannot be used.
+    ASGI_NO_UVLOOP = 655;
+    /// A request took longer than request-timeout.
+    ASGI_TIMEOUT = 656;
+    /// A task raised SystemExit or KeyboardInterrupt.
+    ASGI_TASK_EXIT = 657;
+    /// An event loop does not go round.
+    ASGI_STUCK = 658;
 }
 
 #[cfg(test)]

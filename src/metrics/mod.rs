@@ -32,4 +32,6 @@ pub mod recorder;
 #[cfg(feature = "python")]
 pub mod reporter;
 #[cfg(feature = "python")]
+pub mod task;
+#[cfg(feature = "python")]
 pub mod thread;

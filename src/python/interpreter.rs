@@ -38,6 +38,7 @@ pub struct Interpreter {
     types: OnceCell<Types>,
     prelude: OnceCell<Prelude>,
     wsgi: OnceCell<crate::wsgi::State>,
+    asgi: OnceCell<crate::asgi::State>,
     /// The scripts that have been asked for.
     pub scripts: RefCell<Scripts>,
     /// What is noted of its garbage collector; any thread may use it.
@@ -93,6 +94,7 @@ impl Interpreter {
             types: OnceCell::new(),
             prelude: OnceCell::new(),
             wsgi: OnceCell::new(),
+            asgi: OnceCell::new(),
             scripts: RefCell::default(),
             gc: crate::metrics::gc::Watch::default(),
             running: Running::default(),
@@ -153,6 +155,33 @@ impl Interpreter {
     #[inline]
     pub fn wsgi(&self) -> &crate::wsgi::State {
         self.wsgi.get().expect("set by build")
+    }
+
+    /// What the ASGI server keeps per interpreter; made by its event loop's thread, before any
+    /// object of that server exists.
+    ///
+    /// # Panics
+    /// Before [`build_asgi`](Self::build_asgi).
+    #[inline]
+    pub fn asgi(&self) -> &crate::asgi::State {
+        self.asgi.get().expect("made by the event loop")
+    }
+
+    /// The same, if there is one.
+    pub fn asgi_if_built(&self) -> Option<&crate::asgi::State> {
+        self.asgi.get()
+    }
+
+    /// Makes it. Called by the thread of the interpreter's one event loop.
+    ///
+    /// # Errors
+    /// What importing asyncio raises.
+    pub fn build_asgi(&self, py: Attached) -> Result<&crate::asgi::State> {
+        if self.asgi.get().is_none() {
+            let state = crate::asgi::State::build(py)?;
+            let _ = self.asgi.set(state);
+        }
+        Ok(self.asgi())
     }
 
     /// Gives the interpreter to an application group, once.

@@ -160,7 +160,7 @@ impl TextLog {
             }
             None => {
                 let lines = LINE.with(|line| collect(&mut line.borrow_mut()));
-                if !lines.is_empty() {
+                if !lines.is_empty() && !crate::asgi::log::log(py, Level::Error, None, &lines) {
                     py.detached(|_| {
                         for line in &lines {
                             super::runtime::log_bytes(Level::Error, line);
@@ -220,7 +220,7 @@ static METHODS: Methods<14> = Methods([
 ///
 /// # Safety
 /// `text` is live.
-pub(super) unsafe fn utf8(py: Attached, text: *mut ffi::PyObject) -> Result<Vec<u8>> {
+pub(crate) unsafe fn utf8(py: Attached, text: *mut ffi::PyObject) -> Result<Vec<u8>> {
     // SAFETY: live by contract; a str's UTF-8 form lives as long as the str.
     unsafe {
         if ffi::PyUnicode_Check(text) == 0 {

@@ -40,3 +40,4 @@ pub mod script;
 pub mod services;
 pub mod slots;
 pub mod stop;
+pub mod threads;

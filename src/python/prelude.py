@@ -407,3 +407,22 @@ def shut_down():
         except BaseException:
             pass
     return failures
+
+
+def is_coroutine_callable(application):
+    """Whether `application(scope, receive, send)` gives a coroutine, as far as can be told."""
+    import inspect
+
+    seen = 0
+    while hasattr(application, "func") and hasattr(application, "args") and seen < 10:
+        # functools.partial
+        application = application.func
+        seen += 1
+    if inspect.iscoroutinefunction(application):
+        return True
+    call = getattr(type(application), "__call__", None)
+    if isinstance(application, type) or call is None:
+        return False
+    return inspect.iscoroutinefunction(getattr(application, "__call__", None)) or (
+        inspect.iscoroutinefunction(call)
+    )

@@ -31,7 +31,7 @@ pub struct Prelude {
 }
 
 /// Executes a source in a new namespace.
-fn execute(_py: Attached, source: &'static str) -> Result<Owned> {
+pub fn execute(_py: Attached, source: &'static str) -> Result<Owned> {
     let source = CStr::from_bytes_with_nul(source.as_bytes()).map_err(|_| Raised)?;
     // SAFETY: C strings; a new dict as globals, with the builtins that code needs.
     unsafe {
@@ -60,7 +60,7 @@ fn execute(_py: Attached, source: &'static str) -> Result<Owned> {
 }
 
 /// What a namespace has under a name.
-fn item(py: Attached, namespace: &Owned, name: &CStr) -> Result<Owned> {
+pub fn item(py: Attached, namespace: &Owned, name: &CStr) -> Result<Owned> {
     // SAFETY: our own dict and a C string.
     let found = unsafe { object::dict_item_by_name(py, namespace.as_ptr(), name)? };
     debug_assert!(found.is_some(), "the prelude has no {name:?}");
@@ -68,7 +68,7 @@ fn item(py: Attached, namespace: &Owned, name: &CStr) -> Result<Owned> {
 }
 
 /// Calls a function of a namespace.
-fn call<const N: usize>(
+pub fn call<const N: usize>(
     py: Attached,
     namespace: &Owned,
     name: &CStr,
@@ -117,6 +117,24 @@ impl Prelude {
     pub fn publish(&self, py: Attached, name: &str, event: Owned) -> Result<()> {
         let name = object::interned(py, name)?;
         call(py, &self.api, c"publish", [name, event]).map(drop)
+    }
+
+    /// A function of the prelude.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn function(&self, py: Attached, name: &CStr) -> Result<Owned> {
+        item(py, &self.namespace, name)
+    }
+
+    /// Whether calling an application gives a coroutine, as far as can be told.
+    ///
+    /// # Errors
+    /// What looking at it raises.
+    pub fn is_coroutine_callable(&self, py: Attached, application: &Owned) -> Result<bool> {
+        let answer = self.call(py, c"is_coroutine_callable", [application.clone_ref(py)])?;
+        // SAFETY: attached.
+        Ok(answer.as_ptr() == unsafe { ffi::Py_True() })
     }
 
     /// Makes the interpreter one that serves applications: streams, `sys.path`, modules.

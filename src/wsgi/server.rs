@@ -11,14 +11,16 @@ use super::request::RequestState;
 use super::response::{self, Rest};
 use super::{events, input, start_response};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Exchange, Level, MayBlock, RequestHead, Send, Target, script_file};
+use crate::exchange::{
+    Exchange, Interface, Level, MayBlock, RequestHead, Send, Target, script_file,
+};
 use crate::messages;
 use crate::metrics::observation::{Observation, Observed, Reader, is_wanted_by};
 use crate::python::attach::{self, Attached};
 use crate::python::events::{has_subscribers, notice_subscribers};
 use crate::python::exceptions;
 use crate::python::interpreter::Interpreter;
-use crate::python::object::Owned;
+use crate::python::object::{Owned, interned};
 use crate::python::order;
 use crate::python::raise::Result;
 use crate::python::runtime::Runtime;
@@ -33,6 +35,8 @@ enum Served {
     Status(u16),
     /// Nothing was done: the script has changed.
     Stale,
+    /// Nothing was done: the callable is an ASGI application.
+    Asgi,
     /// Something was sent: the client must see that it is cut.
     Cut,
     /// Everything has been done; this is the outcome.
@@ -100,7 +104,7 @@ pub fn serve_in(
         gate.let_in();
     }
     let outcome = finish(exchange, served, observed.get());
-    if outcome == outcome::STALE {
+    if matches!(outcome, outcome::STALE | outcome::ASGI) {
         observed.forget();
     }
     outcome
@@ -189,6 +193,7 @@ fn finish_now(exchange: &dyn Exchange, served: Served) -> i32 {
         Served::Finished(outcome) => outcome,
         Served::Status(status) => status.into(),
         Served::Stale => outcome::STALE,
+        Served::Asgi => outcome::ASGI,
     }
 }
 
@@ -291,7 +296,7 @@ fn finish_attached(py: Attached, request: &RequestState, served: Served) -> Serv
     if let (Some(observation), Served::Status(status)) = (request.observation(), &served) {
         observation.note_status(*status);
     }
-    if matches!(served, Served::Stale | Served::Status(_)) {
+    if matches!(served, Served::Stale | Served::Asgi | Served::Status(_)) {
         return served;
     }
     // It is refused to other threads only, and only when the request has ended.
@@ -343,6 +348,15 @@ fn run(
         Err(raised) => return failed(py, request, raised.take(py), path),
     };
     let Some(application) = application else {
+        // The name that ASGI applications usually have, where nobody has configured one.
+        if target.interface == Interface::Auto && target.callable_is_default {
+            let app = interned(py, "app").and_then(|name| module.global(py, &name));
+            if let Ok(Some(app)) = app
+                && let Ok(true) = py.interpreter().prelude().is_coroutine_callable(py, &app)
+            {
+                return Served::Asgi;
+            }
+        }
         request.log(
             py,
             Level::Error,
@@ -360,6 +374,17 @@ fn run(
         );
         return Served::Status(500);
     };
+    if target.interface == Interface::Auto {
+        match py
+            .interpreter()
+            .prelude()
+            .is_coroutine_callable(py, &application)
+        {
+            Ok(false) => {}
+            Ok(true) => return Served::Asgi,
+            Err(raised) => return failed(py, request, raised.take(py), path),
+        }
+    }
     let called = template
         .environ(
             py,

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import asgi
+import asgi_systems
 import cputime
 import fairness
+import idle_websockets
 import instructions
 import ipc
 import own_gil
+from systems import SYSTEMS
+from workloads import WORKLOADS
 
 DAEMON, PEER, EMBEDDED_PEER = "rwsgi-daemon", "mod_wsgi-daemon", "mod_wsgi"
 
@@ -25,6 +30,17 @@ CPU = [
 
 # p99 of the crowd: as a multiple of mod_wsgi's, and of the own p50.
 CROWD_P99, CROWD_TAIL = 1 / 3, 2.0
+
+
+# CPU time of an ASGI request in daemon mode, as a multiple of another server's in the same run.
+ASGI_CPU = [
+    (asgi.RAW, asgi.WSGI, 1.40),
+    (asgi.RAW, "uvicorn", 0.75),
+    (asgi.FASTAPI, "uvicorn", 0.85),
+]
+
+# KiB of memory for an idle WebSocket in httpd's child.
+SOCKET_KIB = 24
 
 
 @dataclass
@@ -58,7 +74,8 @@ def rows(results: dict, workloads: list[str], systems: list[str]) -> Iterator[Ro
     if DAEMON not in systems:
         return
     for workload in ipc.NAMES:
-        if "ipc" in results and workload in workloads:
+        measured = workload in workloads and SYSTEMS[DAEMON].supports(WORKLOADS[workload])
+        if "ipc" in results and measured:
             calls = results["ipc"].get(workload, {}).get(DAEMON)
             between = [n for name, n in (calls or {}).items() if not name.startswith(ipc.OWN)]
             what = f"{workload}, daemon: calls between the processes"
@@ -83,6 +100,25 @@ def rows(results: dict, workloads: list[str], systems: list[str]) -> Iterator[Ro
         own = row.get(DAEMON)
         what = f"{fairness.CROWD}: p99, times its own p50"
         yield Row(what, own["p99_us"] / own["p50_us"] if own else None, CROWD_TAIL)
+
+
+def asgi_rows(results: dict, systems: dict[str, list[str]]) -> Iterator[Row]:
+    """The bounds of the kinds that are about ASGI; `systems` are those that took part in each."""
+    own = [system.name for system in asgi_systems.OWN]
+    for name in (n for n in systems["asgi"] if n in own and SYSTEMS[n].daemon):
+        for application, base, limit in ASGI_CPU if "asgi" in results else ():
+            if base in systems["asgi"]:
+                what = f"{application}, {SYSTEMS[name].label}: CPU, times that of {base}"
+                value = _ratio(results["asgi"].get(application, {}), "cpu_us", name, base)
+                yield Row(what, value, limit)
+    for name in (n for n in systems["websockets"] if n in own and "websockets" in results):
+        row = results["websockets"].get(name, {})
+        what = f"idle WebSockets, {SYSTEMS[name].label}"
+        if row.get("sockets", 0) >= idle_websockets.GATED:
+            yield Row(f"{what}: KiB of httpd's child for each", row["httpd_kib"], SOCKET_KIB)
+            yield Row(f"{what}: threads held", row["busy"], 0)
+        else:
+            yield Row(f"{what}: none or too few measured", None, 0)
 
 
 def _ratio(row: dict, key: str, system: str, base: str) -> float | None:

@@ -8,6 +8,7 @@ import select
 import shutil
 from pathlib import Path
 
+from asgi_systems import Proxied
 from client import Connection
 from server import Httpd, ServerFailed
 from systems import System, build_c_module, build_worker_helper, tool
@@ -38,19 +39,23 @@ class Callgrind:
 
     valgrind follows a fork, which covers httpd's child and mod_wsgi's daemon processes, but no
     exec. rwsgi's supervisor, which a request does not pass, therefore runs as it is; the Python
-    that it execs is a script that calls valgrind again.
+    that it execs is a script that calls valgrind again. A server behind httpd is followed from its
+    start.
     """
 
     def __init__(self, system: System, workload: Workload):
         self.workload = workload
         module = build_c_module("mod_callgrind")
+        worker = _valgrind("{run}/")
+        if isinstance(system, Proxied):
+            worker = (*worker, "--trace-children=yes")
         self.server = Httpd(
             system,
             workload,
             prefix=_valgrind(),
             extra=(f"LoadModule callgrind_module {module}",),
             fifos=("dump.request", "dump.done", "worker.request", "worker.done"),
-            worker_prefix=_valgrind("{run}/") if system.daemon else (),
+            worker_prefix=worker if system.daemon else (),
             script_line=DUMPS.format(build_worker_helper()) if system.daemon else "",
         )
         self.fifos: list[tuple[int, int]] = []

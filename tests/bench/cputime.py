@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 
@@ -68,13 +69,27 @@ def wrk(port: int, workload: Workload, seconds: int, connections: int) -> dict:
 
 
 def cpu_ticks(pids: list[int]) -> tuple[int, int]:
-    """User and system time of these processes, in clock ticks."""
+    """User and system time of these processes and of their children that have ended, in clock
+    ticks."""
     user = system = 0
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(") ")[2].split()
-            user, system = user + int(fields[11]), system + int(fields[12])
+            fields = [int(field) for field in file.read().rpartition(") ")[2].split()[11:15]]
+            user, system = user + fields[0] + fields[2], system + fields[1] + fields[3]
     return user, system
+
+
+def busy_seconds() -> float:
+    """The time that all cores together have worked, and that the hypervisor took from them."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICK
+
+
+def children_seconds() -> float:
+    """CPU time of this program and of its children that have ended: of wrk, not of the server."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def once(server: Httpd, seconds: int) -> dict:
@@ -82,14 +97,22 @@ def once(server: Httpd, seconds: int) -> dict:
     workload = server.workload
     wrk(server.port, workload, 1, workload.connections)
     before = cpu_ticks(server.pids())
+    before_worker = cpu_ticks([server.worker_pid])
+    before_others = busy_seconds() - children_seconds()
     result = wrk(server.port, workload, seconds, workload.connections)
     after = cpu_ticks(server.pids())
+    after_worker = cpu_ticks([server.worker_pid])
+    others = busy_seconds() - children_seconds() - before_others
+    others -= (sum(after) - sum(before)) / TICK
     requests = result["requests"]
     if not requests:
         raise ServerFailed(f"{server.system.label}: no request of {workload.name} was answered")
     user, system = ((b - a) * 1e6 / TICK / requests for a, b in zip(before, after))
+    worker = (sum(after_worker) - sum(before_worker)) * 1e6 / TICK / requests
     return {
         "cpu_us": user + system,
+        "worker_us": worker,
+        "noise_percent": 100 * max(others, 0) / result["seconds"],
         "user_us": user,
         "system_us": system,
         "requests_per_second": requests / result["seconds"],
@@ -111,20 +134,25 @@ def run(workloads: list[str], systems: list[str], report, rounds: int, seconds: 
     """All figures, the systems taking turns in every round."""
     results: dict[str, dict[str, dict]] = {}
     for name in workloads:
-        if name not in NAMES:
-            continue
-        workload = WORKLOADS[name]
-        rows: dict[str, list[dict]] = {}
-        for number in range(rounds):
-            for system in systems:
-                if not SYSTEMS[system].supports(workload):
-                    continue
-                report.progress(f"CPU: {name}, {SYSTEMS[system].label}, round {number + 1}")
-                try:
-                    with Httpd(SYSTEMS[system], workload, prefix=pinned(SERVER_CORE)) as server:
-                        figures = once(server, seconds)
-                    rows.setdefault(system, []).append(figures)
-                except ServerFailed as error:
-                    report.failure(f"CPU {name} {system}", error)
-        results[name] = {system: median(values) for system, values in rows.items()}
+        if name in NAMES:
+            workload = WORKLOADS[name]
+            takers = {system: workload for system in systems if SYSTEMS[system].supports(workload)}
+            results[name] = turns(name, takers, report, rounds, seconds)
     return results
+
+
+def turns(
+    name: str, takers: dict[str, Workload], report, rounds: int, seconds: int
+) -> dict[str, dict]:
+    """The figures of each system with its workload; in every round they take turns."""
+    rows: dict[str, list[dict]] = {}
+    for number in range(rounds):
+        for system, workload in takers.items():
+            report.progress(f"CPU: {name}, {SYSTEMS[system].label}, round {number + 1}")
+            try:
+                with Httpd(SYSTEMS[system], workload, prefix=pinned(SERVER_CORE)) as server:
+                    figures = once(server, seconds)
+                rows.setdefault(system, []).append(figures)
+            except ServerFailed as error:
+                report.failure(f"CPU {name} {system}", error)
+    return {system: median(values) for system, values in rows.items()}

@@ -10,7 +10,7 @@ from server import ServerFailed
 from systems import BUILD, SYSTEMS
 from workloads import WORKLOADS
 
-NAMES = ["hello", "headers", "echo4k", "django"]
+NAMES = ["hello", "headers", "echo4k", "django", "asgi-hello", "fastapi"]
 WARM_UP = 300
 COUNTED = 500
 

@@ -17,7 +17,7 @@ from syscalls import strace
 from systems import SYSTEMS
 from workloads import WORKLOADS
 
-NAMES = ["hello", "echo4k"]
+NAMES = ["hello", "echo4k", "asgi-hello"]
 WARM_UP = 300
 COUNTED = 200
 
@@ -97,8 +97,10 @@ def run(workloads: list[str], systems: list[str], report) -> dict:
     """Calls of each system of daemon mode; what is not as expected of rwsgi is a failure."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     for workload in (name for name in NAMES if name in workloads):
-        row = results[workload] = {}
-        for system in (name for name in systems if SYSTEMS[name].daemon):
+        row: dict[str, dict[str, float]] = {}
+        takers = (SYSTEMS[name] for name in systems if SYSTEMS[name].daemon)
+        for system in (taker.name for taker in takers if taker.supports(WORKLOADS[workload])):
+            results[workload] = row
             report.progress(f"calls between the processes: {workload}, {SYSTEMS[system].label}")
             try:
                 row[system] = measure(system, workload)

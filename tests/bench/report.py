@@ -56,9 +56,12 @@ def _ratio(row: dict, key: str, system: str, base: str) -> float | None:
 BASES = {"c": "x C", "mod_wsgi": "x mod_wsgi", "mod_wsgi-daemon": "x mod_wsgi daemon"}
 
 
-def _bases(results: dict) -> dict[str, str]:
+ASGI_BASES = {"rwsgi-daemon": "x WSGI daemon", "uvicorn": "x uvicorn"}
+
+
+def _bases(results: dict, known: dict[str, str] = BASES) -> dict[str, str]:
     """The systems to compare with, and the heads of their columns."""
-    return {b: head for b, head in BASES.items() if any(b in row for row in results.values())}
+    return {b: head for b, head in known.items() if any(b in row for row in results.values())}
 
 
 def instructions(report: Report, results: dict, bounds: dict[str, dict[str, int]]) -> None:
@@ -102,11 +105,95 @@ def cpu(report: Report, results: dict) -> None:
                     round(f["p50_us"]),
                     round(f["p99_us"]),
                     round(f["errors"]),
+                    f"{f['noise_percent']:.0f} %",
                 ]
             )
     head = ["workload", "server", "CPU µs/request", "range", "user + system", *bases.values()]
-    head += ["req/s", "p50 µs", "p99 µs", "errors"]
+    head += ["req/s", "p50 µs", "p99 µs", "errors", "noise"]
     report.table("CPU time per request (server on one core, wrk on another)", head, rows)
+
+
+def asgi(report: Report, results: dict) -> None:
+    bases = _bases(results, ASGI_BASES)
+    rows = []
+    for application, row in results.items():
+        for system, f in row.items():
+            rows.append(
+                [
+                    application,
+                    SYSTEMS[system].label + ("" if SYSTEMS[system].asgi else ", WSGI"),
+                    f["cpu_us"],
+                    "{:,.1f}..{:,.1f}".format(*f["cpu_us_range"]),
+                    f"{f['cpu_us'] - f['worker_us']:,.1f} + {f['worker_us']:,.1f}",
+                    *(_ratio(row, "cpu_us", system, base) for base in bases),
+                    round(f["requests_per_second"]),
+                    round(f["p50_us"]),
+                    round(f["p99_us"]),
+                    round(f["errors"]),
+                    f"{f['noise_percent']:.0f} %",
+                ]
+            )
+    head = ["application", "server", "CPU µs/request", "range", "httpd + worker", *bases.values()]
+    head += ["req/s", "p50 µs", "p99 µs", "errors", "noise"]
+    report.table("CPU time per ASGI request (servers on one core, wrk on another)", head, rows)
+
+
+def websockets(report: Report, results: dict) -> None:
+    rows = [
+        [
+            *_crowd(system, f, "sockets"),
+            f.get("keep_alive_kib"),
+            round(f["handshakes_per_second"]),
+            f["round_ms"],
+            f["echo_p50_ms"],
+            f["echo_p99_ms"],
+        ]
+        for system, f in results.items()
+    ]
+    head = [
+        "server",
+        "sockets",
+        *CROWD_HEAD,
+        "KiB, keep-alive",
+        "handshakes/s",
+        "echo on all, ms",
+        "p50",
+        "p99",
+    ]
+    report.table("Idle WebSockets (httpd: one process of 64 threads)", head, rows)
+    _ordinary(report, "WebSockets", {SYSTEMS[s].label: f for s, f in results.items()})
+
+
+def longpoll(report: Report, results: dict) -> None:
+    rows = [
+        [scene, *_crowd(system, f, "streams"), f["round_ms"], f["event_p50_ms"], f["event_p99_ms"]]
+        for scene, row in results.items()
+        for system, f in row.items()
+    ]
+    head = ["scene", "server", "streams", *CROWD_HEAD, "event to all, ms", "p50", "p99"]
+    report.table("Streams and long polls (httpd: one process, a thread for each)", head, rows)
+    for scene, row in results.items():
+        _ordinary(report, scene, {SYSTEMS[s].label: f for s, f in row.items()})
+
+
+CROWD_HEAD = ["KiB each, httpd", "KiB each, worker", "busy threads", "new threads"]
+
+
+def _crowd(system: str, f: dict, what: str) -> list:
+    """The columns of CROWD_HEAD, behind server and number."""
+    columns = [SYSTEMS[system].label, f[what], f["httpd_kib"], f["worker_kib"]]
+    return [*columns, f["busy"], f["new_threads"]]
+
+
+def _ordinary(report: Report, what: str, rows: dict[str, dict]) -> None:
+    """What ordinary requests noticed."""
+    table = [
+        [label, when, *(round(f[key]) for key in ("requests", "p50_us", "p99_us", "max_us"))]
+        for label, row in rows.items()
+        for when, f in row["ordinary"].items()
+    ]
+    head = ["server", "when", "requests", "p50 µs", "p99 µs", "max µs"]
+    report.table(f"Ordinary requests beside the {what}", head, table)
 
 
 def syscalls(report: Report, results: dict) -> None:

@@ -5,6 +5,8 @@
     run.py --mode daemon                        of daemon mode, beside embedded mode
     run.py --only instructions --gate           what a change must not break
     run.py --mode daemon --only ipc             fails unless a request takes five system calls
+    run.py --only asgi                          rwsgi's ASGI beside that of its peers
+    run.py --only websockets --only longpoll    many connections at once
     run.py --profile hello                      where rwsgi's instructions go
     run.py --profile hello --function environ   and who calls what around a function
 
@@ -22,11 +24,15 @@ import subprocess
 import sys
 import time
 
+import asgi
+import asgi_systems
 import bounds
 import cputime
 import fairness
+import idle_websockets
 import instructions
 import ipc
+import longpoll
 import memory
 import own_gil
 import preload
@@ -35,7 +41,14 @@ import syscalls
 from systems import BUILD, SYSTEMS, Missing, tool
 from workloads import WORKLOADS
 
-KINDS = ["instructions", "ipc", "syscalls", "memory", "preload", "cpu", "fairness", "own-gil"]
+KINDS = ["instructions", "ipc", "syscalls", "memory", "preload", "cpu", "fairness", "asgi"]
+KINDS += ["websockets", "longpoll", "own-gil"]
+# What takes part in these unless --system names others.
+ASGI_KINDS = {
+    "asgi": asgi.DEFAULT,
+    "websockets": idle_websockets.DEFAULT,
+    "longpoll": longpoll.DEFAULT,
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -54,6 +67,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gate", action="store_true", help="exit 1 if a figure exceeds its bound")
     parser.add_argument("--rounds", type=int, default=3, help="of cpu and fairness (median)")
     parser.add_argument("--seconds", type=int, default=3, help="of each wrk run")
+    parser.add_argument("--sockets", type=int, default=5000, help="of websockets")
+    parser.add_argument("--streams", type=int, default=1000, help="of longpoll")
     parser.add_argument("--profile", metavar="WORKLOAD", choices=instructions.NAMES)
     parser.add_argument("--top", type=int, default=25, help="lines of a profile's tables")
     parser.add_argument(
@@ -67,11 +82,13 @@ def main() -> int:
     # So that every server is stopped when this program is told to stop.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     BUILD.mkdir(parents=True, exist_ok=True)
-    systems = options.system or chosen_systems(options)
+    systems = chosen_systems(options)
+    about_asgi = {kind: asgi_systems_of(kind, options) for kind in ASGI_KINDS}
     workloads = options.workload or list(WORKLOADS)
     report = tables.Report()
     try:
-        for system in systems:
+        needed = needed_systems(options, systems, about_asgi)
+        for system in needed:
             SYSTEMS[system].prepare()
         if options.profile:
             for system in systems:
@@ -80,11 +97,11 @@ def main() -> int:
                     what = f"{SYSTEMS[system].label}, {options.profile}, {role}"
                     tables.profile(report, what, data, options.top, options.function)
             return 0
-        results = measure(options, workloads, systems, report)
+        results = measure(options, workloads, systems, about_asgi, report)
     except Missing as error:
         print(error, file=sys.stderr)
         return 2
-    held = list(bounds.rows(results, workloads, systems))
+    held = [*bounds.rows(results, workloads, systems), *bounds.asgi_rows(results, about_asgi)]
     if held:
         tables.bounds(report, held)
     target = BUILD / "results.json"
@@ -106,16 +123,45 @@ def main() -> int:
 
 
 def chosen_systems(options) -> list[str]:
-    """Those of the mode; a profile is of rwsgi."""
+    """Those named, else those of the mode (of ASGI rwsgi's only); a profile is of rwsgi."""
     daemon = options.mode == "daemon"
+    if options.system:
+        return options.system
     if options.profile:
-        return ["rwsgi-daemon" if daemon else "rwsgi"]
-    return [name for name, system in SYSTEMS.items() if daemon or not system.daemon]
+        name = "rwsgi-asgi" if WORKLOADS[options.profile].asgi else "rwsgi"
+        return [f"{name}-daemon" if daemon else name]
+    known = [s for s in SYSTEMS.values() if not s.asgi] + asgi_systems.OWN
+    return [system.name for system in known if daemon or not system.daemon]
 
 
-def measure(options, workloads: list[str], systems: list[str], report: tables.Report) -> dict:
+def asgi_systems_of(kind: str, options) -> list[str]:
+    """The systems of a kind of measurement that is about ASGI."""
+    return [name for name in options.system or ASGI_KINDS[kind] if _takes_part(kind, name)]
+
+
+def _takes_part(kind: str, name: str) -> bool:
+    return SYSTEMS[name].asgi or kind == "asgi"
+
+
+def needed_systems(options, systems: list[str], about_asgi: dict[str, list[str]]) -> list[str]:
+    """Every system that something will be measured of."""
+    kinds = set(options.only or KINDS)
+    needed = list(systems) if options.profile or kinds - set(ASGI_KINDS) - {"own-gil"} else []
+    for kind in kinds & set(ASGI_KINDS) if not options.profile else ():
+        needed += about_asgi[kind]
+    return list(dict.fromkeys(needed))
+
+
+def measure(
+    options,
+    workloads: list[str],
+    systems: list[str],
+    about_asgi: dict[str, list[str]],
+    report: tables.Report,
+) -> dict:
     """Runs what was asked for, printing each table as soon as it is there."""
     kinds = options.only or KINDS
+    wsgi = [system for system in systems if not SYSTEMS[system].asgi]
     results: dict = {"machine": machine()}
     if "instructions" in kinds:
         found = results["instructions"] = instructions.run(workloads, systems, report)
@@ -126,23 +172,35 @@ def measure(options, workloads: list[str], systems: list[str], report: tables.Re
         found = results["ipc"] = ipc.run(workloads, systems, report)
         tables.ipc(report, found)
     if "syscalls" in kinds:
-        found = results["syscalls"] = syscalls.run(systems, report)
+        found = results["syscalls"] = syscalls.run(wsgi, report)
         tables.syscalls(report, found)
     if "memory" in kinds:
-        found = results["memory"] = memory.run(systems, report)
+        found = results["memory"] = memory.run(wsgi, report)
         tables.memory(report, found)
     if "preload" in kinds and preload.SYSTEM in systems:
         found = results["preload"] = preload.run(report, options.seconds)
         tables.preload(report, found)
     if "cpu" in kinds:
         names = (options.workload, options.rounds, options.seconds)
-        found = cputime.run(names[0] or cputime.NAMES, systems, report, *names[1:])
+        found = cputime.run(names[0] or cputime.NAMES, wsgi, report, *names[1:])
         results["cpu"] = found
         tables.cpu(report, found)
     if "fairness" in kinds:
-        found = fairness.run(systems, report, options.rounds, options.seconds)
+        found = fairness.run(wsgi, report, options.rounds, options.seconds)
         results["fairness"] = found
         tables.fairness(report, found)
+    if "asgi" in kinds:
+        takers = about_asgi["asgi"]
+        found = results["asgi"] = asgi.run(takers, report, options.rounds, options.seconds)
+        tables.asgi(report, found)
+    if "websockets" in kinds:
+        takers = about_asgi["websockets"]
+        found = results["websockets"] = idle_websockets.run(takers, report, options.sockets)
+        tables.websockets(report, found)
+    if "longpoll" in kinds:
+        takers = about_asgi["longpoll"]
+        found = results["longpoll"] = longpoll.run(takers, report, options.streams)
+        tables.longpoll(report, found)
     # Needs another Python: only when asked for.
     if "own-gil" in (options.only or []):
         found = results["own-gil"] = own_gil.run(report, options.rounds, options.seconds)

@@ -1,4 +1,5 @@
-"""One httpd for one measurement: configuration, start, process tree, stop by its own pid."""
+"""One httpd for one measurement, and the server behind it if there is one: configuration, start,
+process tree, stop by its own pid."""
 
 from __future__ import annotations
 
@@ -108,12 +109,13 @@ class Httpd:
 
     `threads` are httpd's, `worker_threads` those of the process of daemon mode, `options` further
     options of its process group. `prefix` is a command that httpd runs under (valgrind, taskset),
-    `worker_prefix` one for a worker that is exec'd. `before` are (URL path, script) that come
-    before the workload's own; `script_line` is added to its script. In `worker_prefix` and
-    `script_line` {run} stands for `run`, the directory of this server: a fixed number of path
-    components below /, since httpd's directory walk costs instructions for each.
+    `worker_prefix` one for a worker that is exec'd, or a server behind httpd. `before` are (URL
+    path, script) that come before the workload's own; `script_line` is added to its script. In
+    `worker_prefix` and `script_line` {run} stands for `run`, the directory of this server: a fixed
+    number of path components below /, since httpd's directory walk costs instructions for each.
 
-    `child_pid` is httpd's one child, `worker_pid` the process of daemon mode, if there is one.
+    `child_pid` is httpd's one child, `worker_pid` the process that runs the application, if it is
+    not that child.
     """
 
     def __init__(
@@ -135,7 +137,9 @@ class Httpd:
         self.threads, self.prefix, self.fifos = threads, prefix, fifos
         self.before, self.extra = before, extra
         self.process: subprocess.Popen | None = None
-        self.port = free_port()
+        self.backend: subprocess.Popen | None = None
+        self.port = 0
+        self.lines: list[str] = []
         self.child_pid = self.worker_pid = 0
         self.run = Path(tempfile.mkdtemp(prefix="rwsgi-bench-", dir="/tmp"))
         self.script_line = script_line.format(run=self.run)
@@ -165,21 +169,12 @@ class Httpd:
         (self.run / "mime.types").write_text("text/plain txt\n")
         if self.workload.name == "file10m":
             (self.run / "htdocs/file.bin").write_bytes(b"x" * (10 * MIB))
-        modules = _modules_directory()
-        load = [f"LoadModule {m}_module {modules}/mod_{m}.so" for m in MODULES]
-        load.append(f"TypesConfig {self.run}/mime.types")
-        system = self.system.config(self.workload, self.setup)
-        *general, alias = system
+        # For `LoadModule name modules/...`.
+        (self.run / "modules").symlink_to(_modules_directory())
+        *general, alias = self.system.config(self.workload, self.setup)
         before = [self.system.alias(p, self.setup.script(script)) for p, script in self.before]
         # An alias of a longer path must stand before that of "/".
-        lines = [
-            CONFIG.format(run=self.run, port=self.port, threads=self.threads, load="\n".join(load)),
-            *general,
-            *before,
-            alias,
-            *self.extra,
-        ]
-        (self.run / "httpd.conf").write_text("\n".join(lines) + "\n")
+        self.lines = [*general, *before, alias, *self.extra]
         self._prepare_script()
         for name in self.fifos:
             os.mkfifo(self.run / name)
@@ -190,7 +185,7 @@ class Httpd:
                 os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
     def _prepare_script(self) -> None:
-        """Lets the process of daemon mode tell who it is, once, when it loads the script."""
+        """Lets the process that runs the application tell who it is, when it loads the script."""
         lines = [self.script_line] if self.script_line else []
         if self.system.daemon:
             file = str(self.run / "worker.pid")
@@ -199,31 +194,28 @@ class Httpd:
             script = self.run / "apps" / self.workload.app
             script.write_text(f"{script.read_text()}\nimport os\n" + "\n".join(lines) + "\n")
 
-    def _start(self) -> None:
-        user = server_user()
-        options = {}
-        if user:
-            entry = pwd.getpwnam(user)
-            options = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        # A small fixed environment: its size moves the stack, hash seeds move dict lookups.
-        env = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            "PYTHONHASHSEED": "0",
-            "TMPDIR": str(self.run),
-        }
+    def _configure(self) -> list[str]:
+        """Writes the configuration; returns httpd's command."""
+        self.port = free_port()
+        load = [f"LoadModule {m}_module modules/mod_{m}.so" for m in MODULES]
+        load.append(f"TypesConfig {self.run}/mime.types")
+        shared = CONFIG.format(
+            run=self.run, port=self.port, threads=self.threads, load="\n".join(load)
+        )
+        file = self.run / "httpd.conf"
+        file.write_text("\n".join([shared, *self.lines]) + "\n")
+        file.chmod(0o644)
         httpd = tool("apache2", "httpd", package="apache2")
-        with open(self.run / "console.log", "wb") as console:
-            self.process = subprocess.Popen(
-                [*self.prefix, httpd, "-DFOREGROUND", "-f", str(self.run / "httpd.conf")],
-                cwd=self.run,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                **options,
-            )
+        return [httpd, "-DFOREGROUND", "-f", str(file)]
+
+    def _start(self) -> None:
         deadline = time.monotonic() + START_SECONDS
+        if command := self.system.backend(self.workload, self.setup):
+            # First, since httpd keeps away for a minute from a server that it did not reach.
+            prefix = self.setup.worker_prefix or self.prefix
+            self.backend = self._launch([*prefix, *command], self.run / "apps")
+            self._await_backend(deadline)
+        self.process = self._launch([*self.prefix, *self._configure()], self.run)
         while True:
             if self.process.poll() is not None:
                 raise ServerFailed(f"httpd ended during start-up:\n{self.log()}")
@@ -240,8 +232,47 @@ class Httpd:
             except Exception as error:
                 raise ServerFailed(f"{self.system.label}: {error}\n{self.log()}") from error
 
+    def _launch(self, command: list[str], directory: Path) -> subprocess.Popen:
+        user = server_user()
+        options = {}
+        if user:
+            entry = pwd.getpwnam(user)
+            options = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        # A small fixed environment: its size moves the stack, hash seeds move dict lookups.
+        env = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "PYTHONHASHSEED": "0",
+            "TMPDIR": str(self.run),
+        }
+        with open(self.run / "console.log", "ab") as console:
+            return subprocess.Popen(
+                command,
+                cwd=directory,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                **options,
+            )
+
+    def _await_backend(self, deadline: float) -> None:
+        while self.backend.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self.setup.backend)
+                return
+            time.sleep(0.02)  # nothing announces that a socket is there
+        raise ServerFailed(f"{self.system.label} did not start:\n{self.log()}")
+
     def _stop(self) -> None:
         process, self.process = self.process, None
+        backend, self.backend = self.backend, None
+        try:
+            self._end(process)
+        finally:
+            self._end(backend)
+
+    def _end(self, process: subprocess.Popen | None) -> None:
         if process is None or process.poll() is not None:
             return
         pids = tree(process.pid)
@@ -263,15 +294,16 @@ class Httpd:
         return "\n".join(texts)
 
     def pids(self) -> list[int]:
-        """The whole process tree, the parent first."""
-        return tree(self.process.pid)
+        """The whole process tree, httpd's parent first."""
+        return tree(self.process.pid) + (tree(self.backend.pid) if self.backend else [])
 
     def _find_processes(self) -> None:
-        """httpd's one child, and the process of daemon mode."""
+        """httpd's one child, and the process that runs the application if it is another."""
         daemons = set()
         if self.system.daemon:
             self.worker_pid = pid = int((self.run / "worker.pid").read_text())
-            # The supervisor, if there is one, is between the worker and httpd.
+            # The supervisor, if there is one, is between the worker and httpd; a server behind
+            # httpd does not come from it.
             while pid != self.process.pid and pid > 1:
                 daemons.add(pid)
                 pid = _parent(pid)

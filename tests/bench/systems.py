@@ -44,28 +44,34 @@ def _logged(command: list, log: Path, what: str, **options) -> None:
         raise Missing("\n".join([f"{what} failed (see {log}):", *tail]))
 
 
-def venv() -> Path:
-    """The virtual environment with mod_wsgi and Django, made when first needed."""
-    path = BUILD / "venv"
+def virtual_environment(name: str, packages: tuple[str, ...]) -> Path:
+    """The virtual environment BUILD/name with these packages, made when first needed."""
+    path = BUILD / name
     done = path / "complete"
-    wanted = " ".join((MOD_WSGI, *DJANGO))
+    wanted = " ".join(packages)
     if done.exists() and done.read_text() == wanted:
         return path
-    print(f"building {wanted} into {path} (once)", file=sys.stderr, flush=True)
-    tool("apxs", "apxs2", package="apache2-dev")
-    log = BUILD / "venv.log"
+    some = ", ".join(packages[:3]) + (" and more" if packages[3:] else "")
+    print(f"building {some} into {path} (once)", file=sys.stderr, flush=True)
+    log = BUILD / f"{name}.log"
     _logged([PYTHON, "-m", "venv", "--clear", str(path)], log, "making the virtual environment")
-    # httpd loads the module into Debian's Python; a PYTHONHOME of the caller must not leak in.
+    # httpd loads modules into Debian's Python; a PYTHONHOME of the caller must not leak in.
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     pip = [str(path / "bin/python"), "-m", "pip", "install", "--quiet"]
-    _logged([*pip, MOD_WSGI, *DJANGO], log, f"installing {wanted}", env=env)
+    _logged([*pip, *packages], log, f"installing {some}", env=env)
     done.write_text(wanted)
     return path
 
 
+def packages_of(environment: Path) -> Path:
+    """Where a virtual environment keeps its packages."""
+    return Path(_only(str(environment / "lib/python3.*/site-packages")))
+
+
 def site_packages() -> Path:
-    """Where the virtual environment keeps Django."""
-    return Path(_only(str(venv() / "lib/python3.*/site-packages")))
+    """Where mod_wsgi and Django are."""
+    tool("apxs", "apxs2", package="apache2-dev")
+    return packages_of(virtual_environment("venv", (MOD_WSGI, *DJANGO)))
 
 
 def _only(pattern: str) -> str:
@@ -92,20 +98,34 @@ class Setup:
     def script(self, name: str) -> str:
         return f"{self.run}/apps/{name}"
 
+    @property
+    def backend(self) -> str:
+        """The socket of a server behind httpd."""
+        return f"{self.run}/backend.sock"
+
 
 class System:
     """One server. `name` is what the command line calls it; `daemon`: the application runs in one
-    process of daemon mode."""
+    process of its own, not in httpd's; `asgi`: it is an ASGI application."""
 
     name = ""
     label = ""
     daemon = False
+    asgi = False
 
     def prepare(self) -> None:
         """Builds or finds the module; raises Missing."""
 
     def supports(self, workload: Workload) -> bool:
-        return True
+        return workload.asgi == self.asgi
+
+    def packages(self) -> Path:
+        """Where the applications' packages are."""
+        return site_packages()
+
+    def backend(self, workload: Workload, setup: Setup) -> list[str] | None:
+        """The command of a server behind httpd; it must listen at `setup.backend`."""
+        return None
 
     def config(self, workload: Workload, setup: Setup) -> list[str]:
         """Lines of configuration beside what all systems share; LoadModule is the first."""
@@ -186,7 +206,7 @@ class WsgiSystem(System):
         name, path = self.module()
         return [
             f"LoadModule {name} {path}",
-            f"WSGIPythonPath {site_packages()}",
+            f"WSGIPythonPath {self.packages()}",
             "WSGIApplicationGroup %{GLOBAL}",
             self.alias("/", setup.script(workload.app)),
         ]
@@ -200,7 +220,7 @@ class DaemonSystem(WsgiSystem):
     def config(self, workload: Workload, setup: Setup) -> list[str]:
         name, path = self.module()
         options = [f"threads={setup.worker_threads}", "display-name=%{GROUP}"]
-        options += [f"python-path={site_packages()}", *self.options(setup), *setup.options]
+        options += [f"python-path={self.packages()}", *self.options(setup), *setup.options]
         return [
             f"LoadModule {name} {path}",
             "WSGIRestrictEmbedded On",
@@ -233,7 +253,7 @@ class Rwsgi(WsgiSystem):
     label = "rwsgi"
 
     def prepare(self) -> None:
-        site_packages()
+        self.packages()
         path = self.module()[1]
         if not path.exists():
             raise Missing(f"{path} not found: run `make build` (or set RWSGI_MODULE_DIR)")

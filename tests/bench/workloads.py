@@ -54,8 +54,8 @@ BROWSER["Cookie"] = _cookie(KIB)
 class Workload:
     """One kind of request.
 
-    `app` is the script under apps/, `c_handler` httpd's handler for the C system ("" = httpd's
-    own static file, None = the C system does not take part).
+    `app` is the script under apps/, `asgi` whether it is an ASGI application, `c_handler` httpd's
+    handler for the C system ("" = httpd's own static file, None = the C system does not take part).
     """
 
     name: str
@@ -68,6 +68,7 @@ class Workload:
     answer_bytes: int | None = 13
     header_count: int | None = None
     connections: int = 16
+    asgi: bool = False
 
     def request(self, host: str) -> bytes:
         """The request as it goes over the wire."""
@@ -98,6 +99,9 @@ _ALL = [
     Workload("stream1000", "stream.py", answer_bytes=1000 * KIB, connections=4),
     Workload("file10m", "file.py", "", path="/file.bin", answer_bytes=10 * MIB, connections=4),
     Workload("sleep10ms", "sleep.py", connections=64),
+    Workload("asgi-hello", "asgi_hello.py", header_count=2, asgi=True),
+    Workload("fastapi", "asgi_fastapi.py", header_count=2, answer_bytes=25, asgi=True),
+    Workload("crowd", "asgi_crowd.py", asgi=True),
 ]
 
 WORKLOADS = {workload.name: workload for workload in _ALL}

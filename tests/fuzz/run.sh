@@ -14,7 +14,7 @@ target=$PWD/../../target/fuzz
 CARGO_TARGET_DIR=$target ${CARGO:-cargo} build --release --target "$host"
 corpus=$(mktemp -d)
 trap 'rm -rf "$corpus"' EXIT
-for name in request reply control group headers proxies; do
+for name in request reply control group headers proxies websocket; do
     echo "== fuzzing $name for $seconds s"
     mkdir "$corpus/$name"
     "$target/$host/release/$name" -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 \

@@ -37,8 +37,10 @@ impl Address {
 /// What a connection is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long one read or write may take; not zero.
-    pub timeout: Duration,
+    /// How long one write may take; not zero.
+    pub write_timeout: Duration,
+    /// How long one read may take; not zero.
+    pub read_timeout: Duration,
     /// `SO_SNDBUF`, or 0.
     pub send_buffer: usize,
     /// `SO_RCVBUF`, or 0.
@@ -112,15 +114,7 @@ impl Connection {
             }
         };
         let connection = Connection { socket };
-        for (option, size) in [
-            (libc::SO_SNDBUF, options.send_buffer),
-            (libc::SO_RCVBUF, options.receive_buffer),
-        ] {
-            if size > 0 {
-                let size = c_int::try_from(size).unwrap_or(c_int::MAX);
-                connection.set(option, &size)?;
-            }
-        }
+        connection.set_buffers(options)?;
         if let Some(wait) = wait {
             connection.set(libc::SO_SNDTIMEO, &timeval(wait))?;
         }
@@ -139,23 +133,50 @@ impl Connection {
                 errno => return Err(errno),
             }
         }
-        let timeout = timeval(options.timeout);
-        connection.set(libc::SO_SNDTIMEO, &timeout)?;
-        connection.set(libc::SO_RCVTIMEO, &timeout)?;
+        connection.set_timeouts(options)?;
         if wait.is_none() {
-            let mut off: c_int = 0;
-            // SAFETY: reads one int.
-            if unsafe { libc::ioctl(connection.fd(), libc::FIONBIO, &raw mut off) } != 0 {
-                return Err(last_errno());
-            }
+            connection.set_blocking()?;
         }
         Ok(connection)
     }
 
-    /// Wraps a connected socket.
-    #[cfg(test)]
-    pub fn from_socket(socket: OwnedFd) -> Connection {
-        Connection { socket }
+    /// Takes a socket that is connected already.
+    ///
+    /// # Errors
+    /// An errno.
+    pub fn adopt(socket: OwnedFd, options: &Options) -> Result<Connection, i32> {
+        let connection = Connection { socket };
+        connection.set_buffers(options)?;
+        connection.set_timeouts(options)?;
+        connection.set_blocking()?;
+        Ok(connection)
+    }
+
+    fn set_buffers(&self, options: &Options) -> Result<(), i32> {
+        for (option, size) in [
+            (libc::SO_SNDBUF, options.send_buffer),
+            (libc::SO_RCVBUF, options.receive_buffer),
+        ] {
+            if size > 0 {
+                let size = c_int::try_from(size).unwrap_or(c_int::MAX);
+                self.set(option, &size)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_timeouts(&self, options: &Options) -> Result<(), i32> {
+        self.set(libc::SO_SNDTIMEO, &timeval(options.write_timeout))?;
+        self.set(libc::SO_RCVTIMEO, &timeval(options.read_timeout))
+    }
+
+    fn set_blocking(&self) -> Result<(), i32> {
+        let mut off: c_int = 0;
+        // SAFETY: reads one int.
+        match unsafe { libc::ioctl(self.fd(), libc::FIONBIO, &raw mut off) } {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
     }
 
     /// The socket, for other uses than requests.
@@ -300,7 +321,8 @@ fn timeval(duration: Duration) -> libc::timeval {
 pub struct Watch {
     /// The descriptor.
     pub fd: RawFd,
-    /// `POLLIN`, `POLLOUT`; a peer that has gone is always seen.
+    /// `POLLIN`, `POLLOUT`, `POLLRDHUP` (the peer sends nothing more); a peer that has gone is always
+    /// seen.
     pub events: i16,
 }
 

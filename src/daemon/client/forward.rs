@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::buffers::{Buffers, room_for_body};
 use super::connection::SendError;
 use super::front::Front;
-use super::pools::{Pools, Unavailable};
+use super::pools::{Lane, Pools, Unavailable};
 use super::pump::{End, Pump};
 use super::retry::{Event, Failure, Progress, Verdict, judge};
 use crate::daemon::wire::{INLINE_BODY, request};
@@ -51,12 +51,13 @@ pub fn forward<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, buffers: &mu
     if let Err(status) = encode(front, call, buffers) {
         return status;
     }
+    let lane = Lane::from(call.target.interface);
     let mut patience = None;
     let mut fresh_failures = 0;
     let mut there = None;
     let mut attempts = Attempts::default();
     loop {
-        let lease = match pools.lease(there.take(), &mut patience) {
+        let lease = match pools.lease(lane, there.take(), &mut patience) {
             Ok(lease) => lease,
             Err(why) => return unavailable(pools, front, call, why),
         };
@@ -213,9 +214,11 @@ fn unavailable<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, why: Unavail
             reason(errno)
         ),
         Unavailable::Failed(errno) => format!(
-            "{DAEMON_CONNECT_FAILED}no connection to the process group '{group}' can be made: {}: {call}",
+            "{DAEMON_CONNECT_FAILED}no connection to {} can be made: {}: {call}",
+            pools.who(),
             reason(errno)
         ),
+        Unavailable::NoLoop => return 500,
     };
     front.log(Level::Error, false, line.as_bytes());
     if !matches!(why, Unavailable::Failed(_)) {
@@ -227,20 +230,25 @@ fn unavailable<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, why: Unavail
 /// The request cannot be answered by the application, or not to the end.
 #[cold]
 fn fail<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, failure: Failure) -> i32 {
-    let group = group(pools);
     let seconds = pools.settings().socket_timeout.as_secs_f64();
+    let (see, patience) = if pools.is_local() {
+        ("the messages before this one", "Timeout")
+    } else {
+        ("the supervisor's messages", "socket-timeout")
+    };
     let (status, code, what): (i32, Code, String) = match failure {
         Failure::Died => (
             502,
             DAEMON_DIED,
-            "ended while it had the request, which is not sent again since it may have been \
-             carried out; see the supervisor's message about it"
-                .to_owned(),
+            format!(
+                "ended while it had the request, which is not sent again since it may have been \
+                 carried out; see {see}"
+            ),
         ),
         Failure::AnswerTimeout => (
             504,
             DAEMON_TIMEOUT,
-            format!("was silent for {seconds} s (socket-timeout)"),
+            format!("was silent for {seconds} s ({patience})"),
         ),
         Failure::QueueTimeout => (
             504,
@@ -267,12 +275,13 @@ fn fail<F: Front>(pools: &Pools, front: &F, call: &Call<'_>, failure: Failure) -
         Failure::NotServed => (
             503,
             DAEMON_NOT_SERVED,
-            "took connection after connection and ended each before the request was started; see \
-             the supervisor's messages"
-                .to_owned(),
+            format!(
+                "took connection after connection and ended each before the request was started; \
+                 see {see}"
+            ),
         ),
     };
-    let who = format!("a worker of the process group '{group}'");
+    let who = pools.who();
     if front.has_sent() {
         if !front.client_gone() {
             let line = format!("{DAEMON_CUT}the response was cut short: {who} {what}: {call}");

@@ -49,6 +49,16 @@ pub trait Front: Exchange {
     /// The connection ends after this response: what the end user still sends is not waited for.
     fn close_after_response(&self);
 
+    /// Whether the end user has gone, as far as that is known without a look at the
+    /// [`socket`](Self::socket), or is not to be served any longer. Asked now and then while a worker
+    /// is silent.
+    fn has_gone(&self) -> bool;
+
+    /// Sends an interim response, if the end user's protocol has such. Nothing has been handed on.
+    /// The head has been checked: a status from 102 to 199 without 101, and fields without any about
+    /// a body. May block.
+    fn interim(&self, head: &ResponseHead<'_>);
+
     /// Adds `Retry-After` to an error page.
     fn retry_after(&self, seconds: u32);
 

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::exchange::response::{FieldError, ResponseHead, check_field, parse_status};
+use crate::exchange::response::{FieldError, ResponseHead, StatusError, check_field, parse_status};
 
 /// Checks status and fields.
 ///
@@ -18,6 +18,30 @@ pub fn check(head: &ResponseHead<'_>) -> Result<(), &'static str> {
         Ok(status) if status == head.status => {}
         _ => return Err("the status line"),
     }
+    check_fields(head)
+}
+
+/// Checks status and fields of an interim response: 102 to 199, but for 101, which ends HTTP.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_interim(head: &ResponseHead<'_>) -> Result<(), &'static str> {
+    let line = head.status_line.bytes();
+    let agrees = line.starts_with(head.status.to_string().as_bytes());
+    if !matches!(head.status, 102..=199)
+        || parse_status(line) != Err(StatusError::Interim)
+        || !agrees
+    {
+        return Err("the status line");
+    }
+    if head.content_length >= 0 {
+        return Err("Content-Length of an interim response");
+    }
+    check_fields(head)
+}
+
+#[inline(always)]
+fn check_fields(head: &ResponseHead<'_>) -> Result<(), &'static str> {
     for field in head.headers.items() {
         let name = field.name.bytes();
         if check_field(name, field.value.bytes()).is_err() {
@@ -78,6 +102,60 @@ mod tests {
             content_length: -1,
         })
         .is_ok()
+    }
+
+    #[test]
+    fn only_valid_interim_heads_pass() {
+        let fields = [Pair {
+            name: "Link".into(),
+            value: "</a.css>; rel=preload".into(),
+        }];
+        let good = ResponseHead {
+            status: 103,
+            status_line: "103 Early Hints".into(),
+            headers: Slice::new(&fields),
+            content_length: -1,
+        };
+        assert_eq!(check_interim(&good), Ok(()));
+        for (status, line) in [(103, "103"), (102, "102 Processing"), (199, "199 Odd")] {
+            let head = ResponseHead {
+                status,
+                status_line: line.into(),
+                ..good
+            };
+            assert_eq!(check_interim(&head), Ok(()), "{line}");
+        }
+        for (status, line) in [
+            (100, "100 Continue"),
+            (101, "101 Switching Protocols"),
+            (200, "200 OK"),
+            (103, "102 Processing"),
+            (103, "103\r\nX: y"),
+            (103, "103 Early\r\nX: y"),
+            (103, "1030"),
+            (103, ""),
+        ] {
+            let head = ResponseHead {
+                status,
+                status_line: line.into(),
+                ..good
+            };
+            assert!(check_interim(&head).is_err(), "{line}");
+        }
+        let counted = ResponseHead {
+            content_length: 0,
+            ..good
+        };
+        assert!(check_interim(&counted).is_err());
+        let fields = [Pair {
+            name: "Link".into(),
+            value: "a\r\nb".into(),
+        }];
+        let split = ResponseHead {
+            headers: Slice::new(&fields),
+            ..good
+        };
+        assert!(check_interim(&split).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The httpd child's side of daemon mode: it sends a request to a worker of the process group and
-//! passes the answer on to the end user.
+//! passes the answer on to the end user. Event loops of ASGI applications in the child itself are
+//! reached in the same way, over socket pairs; what is said here of workers holds for them.
 //!
 //! | file | what |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | [`retry`] | what the end of an attempt means (pure) |
 //! | [`frames`] | the stream of frames, taken apart as it arrives (pure) |
 //! | [`pump`] | the answer of a worker, frame by frame |
+//! | [`silence`] | a worker that has nothing to say yet, and an end user who may leave meanwhile |
 //! | [`output`], [`backlog`] | its way to the end user, who may be slow |
 //! | [`upload`] | the body on its way to the worker |
 //! | [`head`], [`file`] | what a worker may put into a response |
@@ -29,6 +31,7 @@ pub mod output;
 pub mod pools;
 pub mod pump;
 pub mod retry;
+pub mod silence;
 pub mod upload;
 
 #[cfg(test)]
@@ -36,7 +39,7 @@ mod tests;
 
 pub use forward::Call;
 pub use front::Front;
-pub use pools::Pools;
+pub use pools::{Connector, Pools};
 
 /// Lets the process group answer a request. Blocks.
 ///
@@ -64,14 +67,17 @@ use core::time::Duration;
 /// What one httpd child knows of a process group.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The group's name, for messages.
+    /// The group's name, for messages; that of the application group for an event loop in this
+    /// process.
     pub group: Vec<u8>,
     /// Paths of the listening sockets, one per worker slot, in order; at least one. As this process
-    /// sees them (after a chroot of httpd's own).
+    /// sees them (after a chroot of httpd's own). Of no meaning for an event loop in this process.
     pub sockets: Vec<Vec<u8>>,
     /// `connect-timeout`: how long to go on trying to get a connection.
     pub connect_timeout: Duration,
-    /// `socket-timeout`: how long one read or write on a connection may take; never zero.
+    /// `socket-timeout`: how long one read or write on a connection may take; never zero. It does
+    /// not limit how long an ASGI application is silent that has begun to answer, or is in this
+    /// process.
     pub socket_timeout: Duration,
     /// `response-buffer-size`: bytes of one response that are kept for an end user who reads
     /// slowly, so that the worker is free.

@@ -54,7 +54,7 @@ enum Woken {
 
 impl<F: Front> Pump<'_, F> {
     /// The end user has gone: nothing more is of use. The worker sees it by the connection's end.
-    fn gone(&mut self) -> End {
+    pub(super) fn gone(&mut self) -> End {
         self.lease = None;
         End::Outcome(crate::exchange::abi::outcome::CUT)
     }
@@ -231,14 +231,12 @@ impl<F: Front> Pump<'_, F> {
             Some(lease) if worker => lease.connection().fd(),
             _ => -1,
         };
-        let silence = self.pools.settings().socket_timeout;
+        let silence = self.patience().filter(|_| socket >= 0);
         loop {
             let user_left = patience.saturating_sub(stalled.elapsed());
-            let worker_left = silence.saturating_sub(began.elapsed());
-            let left = if socket < 0 {
-                user_left
-            } else {
-                user_left.min(worker_left)
+            let left = match silence {
+                None => user_left,
+                Some(silence) => user_left.min(silence.saturating_sub(began.elapsed())),
             };
             // Rounded up: a wait that ends too early would be repeated.
             let left = left + Duration::from_millis(1);
@@ -257,7 +255,7 @@ impl<F: Front> Pump<'_, F> {
                 self.front.give_up();
                 return Err(self.gone());
             }
-            if socket >= 0 && began.elapsed() >= silence {
+            if silence.is_some_and(|silence| began.elapsed() >= silence) {
                 return Err(self.lost(Event::Timeout));
             }
         }

@@ -3,12 +3,14 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Settings;
 use super::choice::{Standing, choose};
 use super::connection::{Address, Connection, Options, wait};
+use crate::exchange::Interface;
 
 /// How long a slot that has failed is avoided while there is another.
 const SUSPECT: Duration = Duration::from_millis(250);
@@ -17,11 +19,50 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long to wait for a place in one queue before the other slots are looked at again.
 const IN_QUEUE: Duration = Duration::from_millis(500);
 
+/// How long one read on a connection of [`Lane::Asgi`] waits, before the end user is looked at as
+/// well.
+pub const WATCH_AFTER: Duration = Duration::from_millis(250);
+
+/// Gives this end of a new connection to an event loop of this process; `None` if there is none, and
+/// why has been logged.
+pub type Connector = Box<dyn Fn() -> Option<OwnedFd> + Send + Sync>;
+
+/// How the other side of a slot is reached.
+enum Way {
+    /// A listening socket; absent if its path cannot be one.
+    Socket(Option<Address>),
+    /// A function of this process.
+    Function(Connector),
+}
+
+/// What a connection has served, and serves: one that an event loop of the worker has taken over is
+/// of no use for its threads, and theirs would have to be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// WSGI.
+    Wsgi,
+    /// ASGI, and what may turn out to be that.
+    Asgi,
+}
+
+impl From<Interface> for Lane {
+    #[inline]
+    fn from(interface: Interface) -> Lane {
+        match interface {
+            Interface::Wsgi => Lane::Wsgi,
+            Interface::Asgi | Interface::Auto => Lane::Asgi,
+        }
+    }
+}
+
+/// Idle connections, by [`Lane`].
+type Idle = [Vec<Connection>; 2];
+
 /// A place for one worker. Each has cache lines of its own: all threads write here.
 #[repr(align(128))]
 struct Slot {
-    address: Option<Address>,
-    idle: Mutex<Vec<Connection>>,
+    way: Way,
+    idle: Mutex<Idle>,
     /// Requests of this child that are being served.
     running: AtomicU32,
     /// Busy threads, as the worker said last; fades while others are preferred.
@@ -31,17 +72,27 @@ struct Slot {
 }
 
 impl Slot {
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn new(way: Way) -> Slot {
+        Slot {
+            way,
+            idle: Mutex::default(),
+            running: AtomicU32::new(0),
+            hint: AtomicU32::new(0),
+            suspect_until: AtomicU64::new(0),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         // Nothing in there can be half done.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What one httpd child keeps for a process group: made in `child_init`, shared by all threads,
-/// dropped when the child ends.
+/// dropped when the child ends. Or for the event loop of an application group in its own process,
+/// made when the first request needs it.
 pub struct Pools {
     settings: Settings,
-    options: Options,
     slots: Box<[Slot]>,
     began: Instant,
 }
@@ -55,12 +106,15 @@ pub enum Unavailable {
     NobodyListens(i32),
     /// The system refuses: an errno.
     Failed(i32),
+    /// There is no event loop in this process; why has been logged.
+    NoLoop,
 }
 
 /// A connection that serves one request. Dropped, it is closed.
 pub struct Lease<'p> {
     pools: &'p Pools,
     slot: usize,
+    lane: Lane,
     connection: Option<Connection>,
     fresh: bool,
 }
@@ -68,22 +122,45 @@ pub struct Lease<'p> {
 impl Pools {
     /// No connection is made yet.
     pub fn new(settings: Settings) -> Pools {
-        let slots = settings.sockets.iter().map(|path| Slot {
-            address: Address::new(path),
-            idle: Mutex::default(),
-            running: AtomicU32::new(0),
-            hint: AtomicU32::new(0),
-            suspect_until: AtomicU64::new(0),
-        });
+        let ways = settings.sockets.iter().map(|path| Address::new(path));
+        let slots = ways.map(|way| Slot::new(Way::Socket(way))).collect();
         Pools {
-            options: Options {
-                timeout: settings.socket_timeout,
-                send_buffer: settings.send_buffer,
-                receive_buffer: settings.receive_buffer,
-            },
-            slots: slots.collect(),
+            slots,
             settings,
             began: Instant::now(),
+        }
+    }
+
+    /// The same for the event loop of an application group in this process, which `group` of the
+    /// settings names.
+    pub fn local(settings: Settings, connector: Connector) -> Pools {
+        Pools {
+            slots: Box::new([Slot::new(Way::Function(connector))]),
+            settings,
+            began: Instant::now(),
+        }
+    }
+
+    /// Whether it is an event loop of this process that answers.
+    pub fn is_local(&self) -> bool {
+        matches!(
+            self.slots.first(),
+            Some(Slot {
+                way: Way::Function(_),
+                ..
+            })
+        )
+    }
+
+    /// Who answers, for messages.
+    pub fn who(&self) -> String {
+        let group = String::from_utf8_lossy(&self.settings.group);
+        match (self.is_local(), group.is_empty()) {
+            (false, _) => format!("a worker of the process group '{group}'"),
+            (true, false) => {
+                format!("the event loop of this process for the application group '{group}'")
+            }
+            (true, true) => "the event loop of this process".to_owned(),
         }
     }
 
@@ -95,7 +172,7 @@ impl Pools {
     /// How many connections of `slot` are idle.
     #[cfg(test)]
     pub fn idle(&self, slot: usize) -> usize {
-        self.slots[slot].idle().len()
+        self.slots[slot].idle().iter().map(Vec::len).sum()
     }
 
     /// Whether `slot` has failed, at whatever time.
@@ -142,19 +219,20 @@ impl Pools {
             .store(until, Ordering::Relaxed);
     }
 
-    fn lease_of(&self, slot: usize, connection: Connection, fresh: bool) -> Lease<'_> {
+    fn lease_of(&self, slot: usize, lane: Lane, connection: Connection, fresh: bool) -> Lease<'_> {
         if self.slots.len() > 1 {
             self.slots[slot].running.fetch_add(1, Ordering::Relaxed);
         }
         Lease {
             pools: self,
             slot,
+            lane,
             connection: Some(connection),
             fresh,
         }
     }
 
-    /// An idle connection, or a new one. `there`: a new one to this slot, whose idle ones lead to
+    /// An idle connection for `lane`, or a new one. `there`: a new one to this slot, whose idle ones lead to
     /// a worker that is being replaced. `patience` is when to give up, set when there is something
     /// to wait for.
     ///
@@ -163,6 +241,7 @@ impl Pools {
     #[inline]
     pub fn lease(
         &self,
+        lane: Lane,
         there: Option<usize>,
         patience: &mut Option<Instant>,
     ) -> Result<Lease<'_>, Unavailable> {
@@ -170,13 +249,13 @@ impl Pools {
             return Err(Unavailable::NobodyListens(libc::ENOENT));
         }
         if let Some(slot) = there {
-            return self.connect(slot, patience);
+            return self.connect(slot, lane, patience);
         }
         let slot = self.choose();
-        let idle = self.slots[slot].idle().pop();
+        let idle = self.slots[slot].idle()[lane as usize].pop();
         match idle {
-            Some(connection) => Ok(self.lease_of(slot, connection, false)),
-            None => self.connect(slot, patience),
+            Some(connection) => Ok(self.lease_of(slot, lane, connection, false)),
+            None => self.connect(slot, lane, patience),
         }
     }
 
@@ -185,6 +264,7 @@ impl Pools {
     fn connect(
         &self,
         slot: usize,
+        lane: Lane,
         patience: &mut Option<Instant>,
     ) -> Result<Lease<'_>, Unavailable> {
         let count = self.slots.len();
@@ -193,8 +273,8 @@ impl Pools {
             let mut why = Unavailable::NobodyListens(libc::ENOENT);
             for step in 0..count {
                 let slot = (first + step) % count;
-                match self.connect_to(slot, None) {
-                    Ok(connection) => return Ok(self.lease_of(slot, connection, true)),
+                match self.connect_to(slot, lane, None) {
+                    Ok(connection) => return Ok(self.lease_of(slot, lane, connection, true)),
                     Err(failure) => why = worse(why, failure)?,
                 }
             }
@@ -207,8 +287,8 @@ impl Pools {
             first = self.choose();
             if why == Unavailable::QueueFull {
                 // The kernel knows when there is a place.
-                match self.connect_to(first, Some(left.min(IN_QUEUE))) {
-                    Ok(connection) => return Ok(self.lease_of(first, connection, true)),
+                match self.connect_to(first, lane, Some(left.min(IN_QUEUE))) {
+                    Ok(connection) => return Ok(self.lease_of(first, lane, connection, true)),
                     Err(Unavailable::QueueFull) => {}
                     Err(Unavailable::NobodyListens(_)) => pause(left.min(LOOK_AGAIN)),
                     Err(failed) => return Err(failed),
@@ -227,11 +307,30 @@ impl Pools {
         now >= *patience.get_or_insert_with(|| now + self.settings.connect_timeout)
     }
 
-    fn connect_to(&self, slot: usize, wait: Option<Duration>) -> Result<Connection, Unavailable> {
-        let Some(address) = &self.slots[slot].address else {
-            return Err(Unavailable::Failed(libc::ENAMETOOLONG));
+    fn connect_to(
+        &self,
+        slot: usize,
+        lane: Lane,
+        wait: Option<Duration>,
+    ) -> Result<Connection, Unavailable> {
+        let options = Options {
+            write_timeout: self.settings.socket_timeout,
+            read_timeout: match lane {
+                Lane::Wsgi => self.settings.socket_timeout,
+                Lane::Asgi => self.settings.socket_timeout.min(WATCH_AFTER),
+            },
+            send_buffer: self.settings.send_buffer,
+            receive_buffer: self.settings.receive_buffer,
         };
-        Connection::connect(address, &self.options, wait).map_err(|errno| match errno {
+        let address = match &self.slots[slot].way {
+            Way::Socket(Some(address)) => address,
+            Way::Socket(None) => return Err(Unavailable::Failed(libc::ENAMETOOLONG)),
+            Way::Function(connector) => {
+                let socket = connector().ok_or(Unavailable::NoLoop)?;
+                return Connection::adopt(socket, &options).map_err(Unavailable::Failed);
+            }
+        };
+        Connection::connect(address, &options, wait).map_err(|errno| match errno {
             libc::EAGAIN => Unavailable::QueueFull,
             libc::ECONNREFUSED | libc::ENOENT => Unavailable::NobodyListens(errno),
             _ => Unavailable::Failed(errno),
@@ -242,7 +341,7 @@ impl Pools {
 /// Which of two failures to report; a full queue is the one that ends by waiting.
 fn worse(before: Unavailable, now: Unavailable) -> Result<Unavailable, Unavailable> {
     match (before, now) {
-        (_, Unavailable::Failed(_)) => Err(now),
+        (_, Unavailable::Failed(_) | Unavailable::NoLoop) => Err(now),
         (Unavailable::QueueFull, _) => Ok(before),
         _ => Ok(now),
     }
@@ -287,7 +386,7 @@ impl Lease<'_> {
             if self.pools.slots.len() > 1 {
                 slot.hint.store(u32::from(load), Ordering::Relaxed);
             }
-            slot.idle().push(connection);
+            slot.idle()[self.lane as usize].push(connection);
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{Call, file, head};
 use crate::daemon::wire::{FileRange, Header, Kind, LogLine, Read, Refused, flag, reply};
 use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{Level, MayBlock, Send, Source, Text};
+use crate::exchange::{Interface, Level, MayBlock, Send, Source, Text};
 use crate::httpd::hooks::child::level_of;
 use crate::messages::{DAEMON_BAD_ANSWER, DAEMON_BAD_FILE, DAEMON_CUT};
 
@@ -42,14 +42,16 @@ pub enum End {
 pub struct Pump<'a, F> {
     pub(super) front: &'a F,
     pub(super) pools: &'a Pools,
-    call: &'a Call<'a>,
+    pub(super) call: &'a Call<'a>,
     /// The connection, until the worker has nothing more to say.
     pub(super) lease: Option<Lease<'a>>,
     pub(super) buffers: &'a mut Buffers,
     /// A frame has been seen.
     answered: bool,
     /// The head has been given to `front`.
-    started: bool,
+    pub(super) started: bool,
+    /// The end user is watched while the worker is silent.
+    pub(super) watches: bool,
     /// Body bytes that may still come, where Content-Length says so.
     allowed: Option<u64>,
     /// A response without a body, whatever its head says.
@@ -78,6 +80,7 @@ impl<'a, F: Front> Pump<'a, F> {
             buffers,
             answered: false,
             started: false,
+            watches: call.target.interface != Interface::Wsgi,
             allowed: None,
             bodyless: false,
             output: Output::default(),
@@ -158,6 +161,9 @@ impl<'a, F: Front> Pump<'a, F> {
         // A frame that fills the buffer anyway is better taken in one go.
         let fills = self.buffers.incoming.body_left() >= self.buffers.incoming.room();
         let received = self.receive(if fills { libc::MSG_WAITALL } else { 0 });
+        if received == Received::Nothing && self.watches {
+            return self.wait_and_watch();
+        }
         self.received(received)
     }
 
@@ -221,6 +227,34 @@ impl<'a, F: Front> Pump<'a, F> {
                 self.bodyless = is_bodyless(status) || front.is_head();
                 Ok(())
             }
+            Ok(Err(what)) => Err(self.bad_head(what)),
+            Err(_) => Err(self.lost(Event::Malformed)),
+        }
+    }
+
+    #[cold]
+    fn bad_head(&self, what: &str) -> End {
+        let line = format!(
+            "{DAEMON_BAD_ANSWER}{} sent a response with a bad head ({what}): {}",
+            self.pools.who(),
+            self.call
+        );
+        self.front.log(Level::Error, false, line.as_bytes());
+        End::Outcome(502)
+    }
+
+    /// A response before the response, for example `103 Early Hints`.
+    #[cold]
+    fn interim(&mut self, payload: Range<usize>) -> Result<(), End> {
+        if self.started {
+            return Err(self.lost(Event::Malformed));
+        }
+        let front = self.front;
+        let taken = reply::decode(self.buffers.incoming.bytes(payload), |head| {
+            head::check_interim(head).map(|()| front.interim(head))
+        });
+        match taken {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(what)) => Err(self.bad_head(what)),
             Err(_) => Err(self.lost(Event::Malformed)),
         }
@@ -305,8 +339,9 @@ impl<'a, F: Front> Pump<'a, F> {
         // The worker has logged what it knows of.
         if !header.has(flag::BAD) {
             let line = format!(
-                "{DAEMON_CUT}the response was cut short: a worker sent {missing} bytes less than \
-                 it had announced: {}",
+                "{DAEMON_CUT}the response was cut short: {} sent {missing} bytes less than it had \
+                 announced: {}",
+                self.pools.who(),
                 self.call
             );
             self.front.log(Level::Error, false, line.as_bytes());
@@ -355,6 +390,7 @@ impl<'a, F: Front> Pump<'a, F> {
             }
             Kind::Status => Err(self.status(header)),
             Kind::File => self.file(header, payload),
+            Kind::Interim => self.interim(payload),
             Kind::Switch => Err(self.switch(payload)),
             _ => Err(self.lost(Event::Malformed)),
         }
@@ -397,17 +433,6 @@ impl<'a, F: Front> Pump<'a, F> {
         }
     }
 
-    /// The head of a response may not be sent.
-    #[cold]
-    fn bad_head(&mut self, what: &str) -> End {
-        let line = format!(
-            "{DAEMON_BAD_ANSWER}a worker sent a response with a bad head ({what}): {}",
-            self.call
-        );
-        self.front.log(Level::Error, false, line.as_bytes());
-        End::Outcome(502)
-    }
-
     /// A range of a file is part of the response.
     #[cold]
     fn file(&mut self, header: Header, payload: Range<usize>) -> Result<(), End> {
@@ -435,7 +460,8 @@ impl<'a, F: Front> Pump<'a, F> {
     #[cold]
     pub(super) fn bad_file(&mut self, what: &str) -> End {
         let line = format!(
-            "{DAEMON_BAD_FILE}a worker sent a file that cannot be used ({what}): {}",
+            "{DAEMON_BAD_FILE}{} sent a file that cannot be used ({what}): {}",
+            self.pools.who(),
             self.call
         );
         self.front.log(Level::Error, false, line.as_bytes());

@@ -11,7 +11,9 @@ use pyo3::ffi;
 
 use super::Worker;
 use super::desk::Desk;
+use crate::asgi::loops;
 use crate::daemon::board::{Row, now_ms};
+use crate::daemon::control::{FromWorker, Reason};
 use crate::exchange::Level;
 use crate::messages;
 use crate::python::attach::{self, AttachGuard};
@@ -68,6 +70,7 @@ impl Worker {
         loop {
             if pulse && Instant::now() >= next {
                 self.pulse();
+                self.look_after_loops();
                 next = Instant::now() + PULSE;
             }
             let wish = if pulse {
@@ -101,6 +104,36 @@ impl Worker {
                 .pulse_ms
                 .store(now_ms(), Ordering::Relaxed);
         }
+    }
+
+    /// An event loop in which a coroutine blocks serves nobody: its worker is to be replaced.
+    fn look_after_loops(&self) {
+        let (seconds, reason) = match self.config.request_timeout {
+            0 => (self.config.deadlock_timeout, Reason::DeadlockTimeout),
+            seconds => (seconds, Reason::RequestTimeout),
+        };
+        let Some(event_loop) = loops::stuck(Duration::from_secs(seconds.into())) else {
+            return;
+        };
+        let guard = attach::attach(event_loop.interpreter);
+        let py = guard.token();
+        let prelude = event_loop.interpreter.prelude();
+        let stack = prelude.thread_stack(py, event_loop.python_thread());
+        let stack = stack.unwrap_or_else(|raised| {
+            raised.clear(py);
+            Vec::new()
+        });
+        drop(guard);
+        let header = format!(
+            "{}an event loop with requests in hand has not gone round for {seconds} s; a coroutine \
+             blocks it. The worker is replaced. The Python stack of its thread:",
+            messages::ASGI_STUCK
+        );
+        self.channel.log(Level::Error, header.as_bytes());
+        for line in &stack {
+            self.channel.log(Level::Error, line);
+        }
+        self.channel.tell(&FromWorker::Retire { reason });
     }
 
     /// Attaches where the thread with this row serves its request, if it still is that request.

@@ -232,6 +232,18 @@ impl<'c> Held<'c> {
         token(self.generation, self.index)
     }
 
+    /// Takes the socket out: the connection is gone from here, but not closed. `None` if a reply is
+    /// still being sent on it, which then closes it.
+    pub fn into_socket(self) -> Option<OwnedFd> {
+        let connection = self.connection();
+        if connection.pins.load(Ordering::Acquire) != 0 {
+            return None;
+        }
+        let fd = connection.fd.swap(-1, Ordering::Relaxed);
+        // SAFETY: the place owned the descriptor, and has let go of it.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     /// Makes the connection idle. If an event has come meanwhile, the connection is still held, and
     /// the caller has to look again.
     ///

@@ -13,6 +13,7 @@
 //! | [`waiting`] | requests that wait without a thread |
 //! | [`limit`] | `maximum-requests` |
 //! | [`events`] | what applications are told of signals and of the end |
+//! | [`asgi`] | what it decides for event loops |
 //! | [`attendant`] | pulse, interrupts, stack dumps |
 //! | [`channel`], [`signals`], [`title`], [`socket`] | what the system offers |
 //!
@@ -22,6 +23,7 @@
 //! handlers. `threads` native threads serve. One attendant attaches for the supervisor's wishes, so
 //! that a held GIL stops nobody else.
 
+pub mod asgi;
 pub mod attendant;
 pub mod channel;
 pub mod connections;
@@ -278,6 +280,7 @@ impl Worker {
         // if the worker has never been told to go.)
         let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, fds::LISTENER, 0, 0);
         self.let_go();
+        crate::asgi::loops::drain();
     }
 
     /// While draining: refuses the requests that wait, and closes the connections that are idle.

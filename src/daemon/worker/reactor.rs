@@ -22,7 +22,7 @@ use crate::daemon::fds;
 use crate::daemon::wire::request::{self, WireRequest};
 use crate::daemon::wire::{HEADER, Header, Kind, Refused, VERSION, flag};
 use crate::exchange::abi::outcome;
-use crate::exchange::{Level, RequestHead};
+use crate::exchange::{Interface, Level, RequestHead};
 use crate::messages;
 use crate::python::runtime;
 use crate::wsgi::server;
@@ -44,7 +44,7 @@ impl Worker {
     /// The system's, when there is no memory for a thread.
     pub fn start_threads(&'static self) -> io::Result<()> {
         let stack = match self.config.stack_size {
-            0 => default_stack_size(),
+            0 => crate::python::threads::default_stack_size(),
             size => usize::try_from(size).unwrap_or(usize::MAX),
         };
         for desk in &self.desks {
@@ -295,6 +295,10 @@ impl Worker {
         let mut place = Some(held);
         let decoded = request::decode(header, &frame[HEADER..], |request| {
             if let Some(held) = place.take() {
+                if request.target.interface == Interface::Asgi {
+                    let group = request.head.site.application_group.bytes();
+                    return self.hand_to_loop(held, group, frame);
+                }
                 self.serve(local, held, request, frame);
             }
         });
@@ -381,17 +385,23 @@ impl Worker {
         if let Some(row) = row {
             row.end();
         }
-        if let Some(held) = rest
-            && result == outcome::STALE
-        {
-            let frame = frame.to_vec();
-            self.wait_for_replacement(request, Waiting { held, frame });
+        match (rest, result) {
+            (Some(held), outcome::STALE) => {
+                let frame = frame.to_vec();
+                self.wait_for_replacement(request, Waiting { held, frame });
+            }
+            (Some(held), outcome::ASGI) => {
+                self.limit.undo();
+                let group = request.head.site.application_group.bytes();
+                self.hand_to_loop(held, group, frame);
+            }
+            _ => {}
         }
     }
 
     /// The script has changed: the request waits without a thread.
     #[cold]
-    fn wait_for_replacement(&self, request: &WireRequest<'_>, waiting: Waiting) {
+    pub(super) fn wait_for_replacement(&self, request: &WireRequest<'_>, waiting: Waiting) {
         self.limit.undo();
         let script = Script {
             application_group: request.head.site.application_group.bytes().to_vec(),
@@ -476,21 +486,4 @@ pub fn go_away(held: Held<'_>) {
         ..Header::new(Kind::GoAway, 0)
     };
     let _ = socket::send(held.fd(), &header.encode());
-}
-
-/// What `pthread_create` would take: Rust's own default is smaller, and Python recurses deeply.
-fn default_stack_size() -> usize {
-    const USUAL: usize = 8 * 1024 * 1024;
-    // SAFETY: plain data, filled by the call.
-    unsafe {
-        let mut limit: libc::rlimit = core::mem::zeroed();
-        if libc::getrlimit(libc::RLIMIT_STACK, &mut limit) != 0
-            || limit.rlim_cur == libc::RLIM_INFINITY
-        {
-            return USUAL;
-        }
-        usize::try_from(limit.rlim_cur)
-            .unwrap_or(USUAL)
-            .max(512 * 1024)
-    }
 }

@@ -108,7 +108,9 @@ impl<'c> Connection<'c> {
     /// Whether the client is known to have gone.
     #[inline(always)]
     pub fn aborted(self) -> bool {
-        self.raw().aborted != 0
+        // SAFETY: a live connection. mod_http2 sets this for a stream from another thread, so each
+        // call looks anew.
+        unsafe { (&raw const (*self.raw.as_ptr()).aborted).read_volatile() != 0 }
     }
 
     /// Whether TLS protects the connection (any module; an HTTP/2 stream asks its master).

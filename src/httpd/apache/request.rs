@@ -87,6 +87,15 @@ impl<'r> Request<'r> {
         })
     }
 
+    /// The request that this one is a part of (a subrequest).
+    #[inline]
+    pub fn including(self) -> Option<Request<'r>> {
+        NonNull::new(self.raw().main).map(|raw| Request {
+            raw,
+            lifetime: PhantomData,
+        })
+    }
+
     /// This module's per-directory configuration, merged; null if there is none.
     #[inline(always)]
     pub fn directory_config<T>(self) -> *mut T {
@@ -334,6 +343,13 @@ impl<'r> Request<'r> {
         sys::OK
     }
 
+    /// Whether httpd has a text for a status; one for which it has none it would make a 500.
+    pub fn knows_status(status: c_int) -> bool {
+        // SAFETY: any number will do; a static C string.
+        let line = unsafe { text::bytes(sys::ap_get_status_line(status)) };
+        line.starts_with(status.to_string().as_bytes())
+    }
+
     /// Sets the status and, unless null, the text that follows the protocol.
     ///
     /// # Safety
@@ -344,6 +360,28 @@ impl<'r> Request<'r> {
         unsafe {
             (*self.as_ptr()).status = status;
             (*self.as_ptr()).status_line = line;
+        }
+    }
+
+    /// Sends an interim response with these fields, if the client's protocol has such. May block.
+    ///
+    /// # Safety
+    /// `line` is null, for httpd's own text, or a C string; it, the fields and their strings live as
+    /// long as the request, of whose response nothing has been handed on.
+    pub unsafe fn send_interim(self, status: c_int, line: *const c_char, fields: Table<'r>) {
+        // SAFETY: a live request of this thread, and the caller's promise. httpd takes all of it from
+        // the request, and empties the table of fields.
+        unsafe {
+            let raw = self.as_ptr();
+            let (own_status, own_line) = ((*raw).status, (*raw).status_line);
+            let own_fields = (*raw).headers_out;
+            (*raw).status = status;
+            (*raw).status_line = line;
+            (*raw).headers_out = fields.as_ptr();
+            sys::ap_send_interim_response(raw, 1);
+            (*raw).status = own_status;
+            (*raw).status_line = own_line;
+            (*raw).headers_out = own_fields;
         }
     }
 

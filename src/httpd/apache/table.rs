@@ -4,7 +4,7 @@ use core::ffi::{CStr, c_char};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use super::text;
+use super::{Pool, text};
 use crate::httpd::sys::{self, apr_table_entry_t, apr_table_t};
 
 /// A table of a request.
@@ -26,6 +26,18 @@ impl<'t> Table<'t> {
             raw: unsafe { NonNull::new_unchecked(raw) },
             lifetime: PhantomData,
         }
+    }
+
+    /// An empty table, with room for `count` entries at first.
+    pub fn make(pool: Pool<'t>, count: usize) -> Self {
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        // SAFETY: the pool is live, and the table lives in it. APR never gives null.
+        unsafe { Table::new(sys::apr_table_make(pool.as_ptr(), count)) }
+    }
+
+    /// The table, for httpd.
+    pub fn as_ptr(self) -> *mut apr_table_t {
+        self.raw.as_ptr()
     }
 
     /// The value of the first entry named `name`.

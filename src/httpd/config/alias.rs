@@ -1,4 +1,4 @@
-//! `WSGIScriptAlias` and `WSGIScriptAliasMatch`.
+//! `WSGIScriptAlias`, `ASGIScriptAlias` and their forms with regular expressions.
 
 use core::ffi::CStr;
 

@@ -2,11 +2,19 @@
 
 use super::directives::Target;
 use super::script_options::{Name, ScriptOptions};
-use super::{Alias, alias::Pattern};
+use super::{Alias, alias::Pattern, values};
+use crate::exchange::Interface;
 use crate::httpd::apache::command::Words;
 use crate::httpd::apache::{Array, PoolStr};
 use crate::httpd::daemon;
 use crate::messages::POINTLESS_DIRECTIVE;
+
+/// `ASGILoop`.
+pub fn event_loop(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
+    let uvloop = target.accept(values::event_loop(word.bytes()))?;
+    target.server()?.globals_mut().uvloop = uvloop;
+    Ok(())
+}
 
 /// `WSGIApplicationGroup`.
 pub fn application_group(target: &mut Target<'_>, word: PoolStr) -> Result<(), String> {
@@ -41,15 +49,16 @@ pub fn restrict_process(target: &mut Target<'_>, mut words: Words<'_>) -> Result
     Ok(())
 }
 
-/// `WSGIScriptAlias`.
+/// `WSGIScriptAlias` and `ASGIScriptAlias`.
 pub fn script_alias(target: &mut Target<'_>, words: Words<'_>) -> Result<(), String> {
     add_alias(target, words, |target, location| {
         if location.bytes().first() != Some(&b'/') {
             target.warn(
-                "WSGIScriptAlias",
+                target.name(),
                 POINTLESS_DIRECTIVE,
                 &format!(
-                    "WSGIScriptAlias {} matches no URL: the path must begin with '/'",
+                    "{} {} matches no URL: the path must begin with '/'",
+                    target.name(),
                     location.text()
                 ),
             )?;
@@ -58,7 +67,7 @@ pub fn script_alias(target: &mut Target<'_>, words: Words<'_>) -> Result<(), Str
     })
 }
 
-/// `WSGIScriptAliasMatch`.
+/// `WSGIScriptAliasMatch` and `ASGIScriptAliasMatch`.
 pub fn script_alias_match(target: &mut Target<'_>, words: Words<'_>) -> Result<(), String> {
     add_alias(target, words, |target, pattern| {
         match target.command.regex(&pattern) {
@@ -88,16 +97,21 @@ fn add_alias(
         return Err(format!("{}: an argument is empty", target.name()));
     }
     let pattern = pattern(target, location)?;
-    let options = ScriptOptions::read(
-        target,
-        &mut words,
-        &[
-            Name::ProcessGroup,
-            Name::ApplicationGroup,
-            Name::CallableObject,
-            Name::PassAuthorization,
-        ],
-    )?;
+    let accepted = [
+        Name::ProcessGroup,
+        Name::ApplicationGroup,
+        Name::CallableObject,
+        Name::PassAuthorization,
+        Name::Interface,
+    ];
+    let options = match target.name().strip_prefix("ASGI") {
+        None => ScriptOptions::read(target, &mut words, &accepted)?,
+        // The directive says which interface it is.
+        Some(_) => ScriptOptions {
+            interface: Some(Interface::Asgi),
+            ..ScriptOptions::read(target, &mut words, &accepted[..accepted.len() - 1])?
+        },
+    };
     let alias = Alias {
         // What a regular expression fills in decides itself whether it is absolute.
         target: match pattern {

@@ -5,6 +5,7 @@
 //! that the directive was not given and the level above decides.
 
 pub mod alias;
+pub mod asgi;
 pub mod directives;
 pub mod expand;
 pub mod handler_script;
@@ -27,6 +28,7 @@ pub use handler_script::HandlerScript;
 pub use server::{Globals, ServerConfig};
 pub use settings::Settings;
 
+use crate::exchange::{AsgiSettings, Interface};
 use crate::httpd::apache::{PoolStr, Request};
 
 /// What is configured for one request: the handler script or the alias that matched, then the
@@ -99,14 +101,26 @@ impl<'r> Effective<'r> {
             .or_else(|| self.get(|s| s.application_group.as_ref()))
     }
 
-    /// Whether the application sees the `Authorization` header.
+    /// Whether the application sees the `Authorization` header, where that is configured.
     #[inline]
-    pub fn pass_authorization(&self) -> bool {
+    pub fn pass_authorization(&self) -> Option<bool> {
         self.alias
             .and_then(|alias| alias.options.pass_authorization)
             .or_else(|| self.handler?.options.pass_authorization)
             .or_else(|| self.get(|s| s.pass_authorization))
-            .unwrap_or(false)
+    }
+
+    /// What the script is taken for. Handler scripts, and files that `SetHandler` maps, are WSGI.
+    #[inline(always)]
+    pub fn interface(&self) -> Interface {
+        self.alias
+            .and_then(|alias| alias.options.interface)
+            .unwrap_or_default()
+    }
+
+    /// What is configured for ASGI applications.
+    pub fn asgi(&self) -> AsgiSettings {
+        asgi::effective([self.directory, &self.server.settings])
     }
 
     /// Values that hold for the whole server.

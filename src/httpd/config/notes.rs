@@ -45,6 +45,12 @@ notes! {
     "WSGIApplicationGroup" "WSGIScriptAliasMatch" if |arguments| {
         option(arguments, "application-group").is_some_and(|group| !is_global(group))
     } => "the first application group of a process is placed in the main interpreter";
+    "WSGIApplicationGroup" "ASGIScriptAlias" if |arguments| {
+        option(arguments, "application-group").is_some_and(|group| !is_global(group))
+    } => "the first application group of a process is placed in the main interpreter";
+    "WSGIApplicationGroup" "ASGIScriptAliasMatch" if |arguments| {
+        option(arguments, "application-group").is_some_and(|group| !is_global(group))
+    } => "the first application group of a process is placed in the main interpreter";
     "WSGIDaemonProcess" "WSGIDaemonProcess" if always
         => "the processes are started with the Python's own bin/python, not forked from httpd";
     "WSGIDaemonProcess header-buffer-size=" "WSGIDaemonProcess"

@@ -1,7 +1,8 @@
 //! The options by which a directive says where and how its script runs.
 
 use super::directives::Target;
-use super::values;
+use super::{asgi, values};
+use crate::exchange::Interface;
 use crate::httpd::apache::PoolStr;
 use crate::httpd::apache::command::Words;
 
@@ -16,6 +17,8 @@ pub enum Name {
     CallableObject,
     /// `pass-authorization=`.
     PassAuthorization,
+    /// `interface=`.
+    Interface,
 }
 
 impl Name {
@@ -25,6 +28,7 @@ impl Name {
             Name::ApplicationGroup => "application-group",
             Name::CallableObject => "callable-object",
             Name::PassAuthorization => "pass-authorization",
+            Name::Interface => "interface",
         }
     }
 }
@@ -40,6 +44,8 @@ pub struct ScriptOptions {
     pub callable_object: Option<PoolStr>,
     /// `pass-authorization=`.
     pub pass_authorization: Option<bool>,
+    /// `interface=`, or what the directive stands for.
+    pub interface: Option<Interface>,
 }
 
 impl ScriptOptions {
@@ -82,9 +88,16 @@ impl ScriptOptions {
     }
 
     fn set(&mut self, target: &Target<'_>, name: Name, value: PoolStr) -> Result<(), String> {
-        if name == Name::PassAuthorization {
-            self.pass_authorization = Some(values::on_off(value.bytes())?);
-            return Ok(());
+        match name {
+            Name::PassAuthorization => {
+                self.pass_authorization = Some(values::on_off(value.bytes())?);
+                return Ok(());
+            }
+            Name::Interface => {
+                self.interface = Some(asgi::interface(value.bytes())?);
+                return Ok(());
+            }
+            _ => {}
         }
         if value.bytes().is_empty() {
             return Err(
@@ -97,7 +110,9 @@ impl ScriptOptions {
             Name::ProcessGroup => self.process_group = Some(target.group(value)),
             Name::ApplicationGroup => self.application_group = Some(target.group(value)),
             // Taken literally.
-            Name::CallableObject | Name::PassAuthorization => self.callable_object = Some(value),
+            Name::CallableObject => self.callable_object = Some(value),
+            // Taken above.
+            Name::PassAuthorization | Name::Interface => {}
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Globals {
 pub struct ServerConfig {
     /// Settings for what no directory section says otherwise.
     pub settings: Settings,
-    /// `WSGIScriptAlias` and `WSGIScriptAliasMatch`, those of the virtual host first.
+    /// `WSGIScriptAlias`, `ASGIScriptAlias` and their like, those of the virtual host first.
     pub aliases: Array<Alias>,
     /// Whether a directive within this server asks for the application group `""`, or may do so
     /// by a variable.

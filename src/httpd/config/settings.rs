@@ -4,6 +4,7 @@ use core::ffi::{c_char, c_void};
 
 use super::handler_script::{self, HandlerScripts};
 use super::scripts::SideScript;
+use crate::exchange::Lifespan;
 use crate::exchange::subnet::Subnet;
 use crate::exchange::trusted_proxies::Header;
 use crate::httpd::apache::{Array, Pool, PoolRef, PoolStr};
@@ -84,6 +85,18 @@ settings! {
     dispatch_script: PoolRef<SideScript>,
     /// `WSGIPassApacheRequest`.
     pass_apache_request: bool,
+    /// `ASGILifespan`.
+    asgi_lifespan: Lifespan,
+    /// `ASGIWebSocket`.
+    asgi_websocket: bool,
+    /// `ASGIWebSocketCompression`.
+    asgi_websocket_compression: bool,
+    /// `ASGIWebSocketMaxMessage`, bytes.
+    asgi_websocket_max_message: u32,
+    /// `ASGIWebSocketQueue`, messages.
+    asgi_websocket_queue: u16,
+    /// `ASGIWebSocketPing`, seconds.
+    asgi_websocket_ping: u16,
 }
 
 // SAFETY: the strings are read-only once httpd has read its configuration.

@@ -2,7 +2,9 @@
 
 use super::directives::{Arguments, Context, Directive, Target, take};
 use super::remarks::{Kind, Remark};
-use super::{handler_script, interpreters, mapping, proxies, removed, scripts, telemetry, values};
+use super::{
+    asgi, handler_script, interpreters, mapping, proxies, removed, scripts, telemetry, values,
+};
 use crate::httpd::apache::PoolStr;
 use crate::httpd::daemon;
 use crate::httpd::sys::{self, cmd_func, command_rec};
@@ -78,11 +80,38 @@ macro_rules! directives {
 
 directives! {
     c"WSGIScriptAlias" Server
-        c"URL-PATH FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
+        c"URL-PATH FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off] [interface=wsgi|asgi|auto]"
         => Arguments::Raw(mapping::script_alias);
     c"WSGIScriptAliasMatch" Server
+        c"REGEX FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off] [interface=wsgi|asgi|auto]"
+        => Arguments::Raw(mapping::script_alias_match);
+    c"ASGIScriptAlias" Server
+        c"URL-PATH FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
+        => Arguments::Raw(mapping::script_alias);
+    c"ASGIScriptAliasMatch" Server
         c"REGEX FILE-OR-DIRECTORY [process-group=NAME] [application-group=NAME] [callable-object=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(mapping::script_alias_match);
+    c"ASGILifespan" Directory
+        c"Auto, On or Off: whether ASGI applications are told of their start and end"
+        => setting!(asgi_lifespan, asgi::lifespan);
+    c"ASGIWebSocket" Directory
+        c"On or Off: whether WebSocket handshakes reach ASGI applications"
+        => setting!(asgi_websocket, values::on_off);
+    c"ASGIWebSocketCompression" Directory
+        c"On or Off: whether WebSocket messages may be compressed"
+        => setting!(asgi_websocket_compression, values::on_off);
+    c"ASGIWebSocketMaxMessage" Directory
+        c"BYTES: how large a WebSocket message of a client may be"
+        => setting!(asgi_websocket_max_message, asgi::max_message);
+    c"ASGIWebSocketQueue" Directory
+        c"how many WebSocket messages may wait for the application"
+        => setting!(asgi_websocket_queue, asgi::queue);
+    c"ASGIWebSocketPing" Directory
+        c"SECONDS: how often WebSocket clients are asked whether they are there, 0 for never"
+        => setting!(asgi_websocket_ping, asgi::ping);
+    c"ASGILoop" Global
+        c"asyncio or uvloop: the event loop of ASGI applications in httpd's own processes"
+        => Arguments::One(mapping::event_loop);
     c"WSGIHandlerScript" Directory
         c"HANDLER-NAME SCRIPT [process-group=NAME] [application-group=NAME] [pass-authorization=On|Off]"
         => Arguments::Raw(handler_script::handler_script);
@@ -344,7 +373,8 @@ mod tests {
             };
             assert!(section.contains(context), "{name}: {context}");
         }
-        assert_eq!(docs.matches("\n### WSGI").count(), DIRECTIVES.len());
+        let headings = ["\n### WSGI", "\n### ASGI"].map(|heading| docs.matches(heading).count());
+        assert_eq!(headings.iter().sum::<usize>(), DIRECTIVES.len());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::exchange::abi::HashSeed;
 /// Why a value is refused: the end of the sentence "<directive> ...".
 pub type Refusal = String;
 
-fn one_of<T: Copy>(value: &[u8], accepted: &[(&str, T)]) -> Result<T, Refusal> {
+/// One of these names, in any case.
+pub fn one_of<T: Copy>(value: &[u8], accepted: &[(&str, T)]) -> Result<T, Refusal> {
     let found = accepted
         .iter()
         .find(|(name, _)| value.eq_ignore_ascii_case(name.as_bytes()));

@@ -304,8 +304,9 @@ mod tests {
 
     #[test]
     fn every_option_of_mod_wsgi_is_there_and_some_more() {
-        // 44 of mod_wsgi, then ours: preload, env, env-file, max-rss, max-requests-jitter.
-        assert_eq!(TABLE.len(), 44 + 5);
+        // 44 of mod_wsgi, then ours: preload, env, env-file, max-rss, max-requests-jitter, loop,
+        // concurrency.
+        assert_eq!(TABLE.len(), 44 + 7);
         for (index, option) in TABLE.iter().enumerate() {
             assert!(
                 TABLE[..index].iter().all(|other| other.name != option.name),
@@ -362,6 +363,8 @@ mod tests {
             ("switch-interval", "0.01"),
             ("supplementary-groups", "root,#5"),
             ("preload", "on"),
+            ("loop", "uvloop"),
+            ("concurrency", "0"),
             ("connect-timeout", "3"),
         ] {
             options.set(name, value.as_bytes()).unwrap();
@@ -377,7 +380,8 @@ mod tests {
         assert_eq!(worker.python_path, [b"/a", b"/b"]);
         assert_eq!(worker.memory_limit, 64 << 20);
         assert_eq!(worker.switch_interval, Some(0.01));
-        assert!(worker.preload);
+        assert!(worker.preload && worker.uvloop);
+        assert_eq!(worker.concurrency, 0);
         assert_eq!(options.umask, Some(0o027));
         assert_eq!(options.supplementary_groups, Some(vec![0, 5]));
         assert_eq!(options.connect_timeout, 3);
@@ -397,6 +401,10 @@ mod tests {
         assert_eq!(worker.listen_backlog, 100);
         assert_eq!(options.connect_timeout, 15);
         assert_eq!(options.response_flush_delay, 5);
+        // What mod_wsgi does not have.
+        assert_eq!((worker.uvloop, worker.concurrency), (false, 1000));
+        assert!(refusal("loop", "trio").contains("asyncio | uvloop"));
+        assert!(refusal("concurrency", "-1").contains("from 0 to"));
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use super::HttpdExchange;
 use crate::daemon::client::Front;
+use crate::exchange::Exchange;
 use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
+use crate::httpd::hooks::child;
 use crate::httpd::tunnel::{self, Opened};
 
 impl Front for HttpdExchange<'_> {
@@ -67,6 +69,16 @@ impl Front for HttpdExchange<'_> {
     #[cold]
     fn close_after_response(&self) {
         self.request.connection().close_after_response();
+    }
+
+    #[cold]
+    fn has_gone(&self) -> bool {
+        self.client_gone() || child::ends_now()
+    }
+
+    #[cold]
+    fn interim(&self, head: &ResponseHead<'_>) {
+        self.send_interim(head);
     }
 
     #[cold]

@@ -3,12 +3,14 @@
 //! * [`head`]: what was asked, built on the stack from httpd's own strings.
 //! * [`body`]: the request's body, read lazily through the input filters.
 //! * [`front`]: what the client of daemon mode asks beyond the waist.
+//! * [`interim`]: responses before the response.
 //! * [`response`]: status, headers and body, into one brigade that is reused.
 //! * [`table`]: the functions of the C ABI.
 
 pub mod body;
 pub mod front;
 pub mod head;
+pub mod interim;
 pub mod response;
 pub mod table;
 

@@ -15,6 +15,7 @@ use crate::httpd::config::interpreters::Interpreters;
 use crate::httpd::config::{Globals, ServerConfig, server::Seed, values};
 use crate::httpd::daemon::{Groups, generation};
 use crate::httpd::gateway::{Choice, load};
+use crate::httpd::hooks::loops;
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_pool_t, apr_status_t, server_rec};
 use crate::httpd::tunnel::keeper;
@@ -34,6 +35,12 @@ static MAIN: AtomicPtr<server_rec> = AtomicPtr::new(core::ptr::null_mut());
 
 /// `WSGIServerMetrics`, for this process.
 static SERVER_METRICS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the event loops of this process have been told that it ends.
+static DRAINED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process ends without waiting for requests.
+static ENDS_NOW: AtomicBool = AtomicBool::new(false);
 
 /// How long Python's exit handlers may take; httpd's parent is less patient than ten seconds.
 const STOP_DEADLINE_MS: u32 = 3_000;
@@ -67,6 +74,8 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
         // SAFETY: the child's pool, and the main server of the configuration it serves.
         let (pool, server) = unsafe { (Pool::new(pchild), Server::new(server)) };
         MAIN.store(server.as_ptr(), Ordering::Release);
+        DRAINED.store(false, Ordering::Relaxed);
+        ENDS_NOW.store(false, Ordering::Relaxed);
         mpm::note_child();
         log_id::note_child();
         let Some(config) = ServerConfig::of(server) else {
@@ -86,6 +95,7 @@ pub unsafe extern "C" fn child_init(pchild: *mut apr_pool_t, server: *mut server
             server.log(Level::Alert, message.as_bytes());
             return;
         }
+        loops::prepare(server);
         // SAFETY: the function may be called at any time with any data.
         unsafe { pool.on_clear(core::ptr::null_mut(), stop) };
     });
@@ -246,6 +256,43 @@ unsafe extern "C" fn host_scoreboard(
             unsafe { take(context, Text::new(&scoreboard.encode())) }
         }
     });
+}
+
+/// httpd's `child_stopping`: the process begins to end. Threads may be serving requests; with prefork
+/// this is called right before the end, possibly by a signal handler, and never for a graceful one.
+///
+/// # Safety
+/// Called by httpd.
+pub unsafe extern "C" fn child_stopping(_: *mut apr_pool_t, graceful: c_int) {
+    guard(Place::Server(MAIN.load(Ordering::Acquire)), (), || {
+        if graceful != 0 {
+            drain();
+        } else {
+            ENDS_NOW.store(true, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Whether requests are not to be served to their end, since the process ends at once. Requests that
+/// take long ask now and then, between two waits. Where the process ends gracefully it is here that
+/// the event loops are told, if nobody has: prefork has no hook for that.
+pub fn ends_now() -> bool {
+    let now = ENDS_NOW.load(Ordering::Relaxed);
+    if !now && mpm::is_stopping() {
+        drain();
+    }
+    now
+}
+
+/// Tells the event loops of this process that it ends.
+fn drain() {
+    if let Some(table) = gateway()
+        && !DRAINED.swap(true, Ordering::AcqRel)
+    {
+        // SAFETY: the gateway's function may be called by any thread; this one is not attached to
+        // Python.
+        unsafe { (table.drain)() }
+    }
 }
 
 /// Clean-up of the child's pool: exit of the process, after its threads have ended; with prefork

@@ -5,6 +5,7 @@ use core::ffi::c_int;
 use super::child;
 use super::consult::Failed;
 use super::dispatch::{self, Dispatched};
+use super::loops;
 use crate::daemon::client;
 use crate::exchange::abi::{self, Text, outcome};
 use crate::exchange::{AsgiSettings, Interface, Level, Target, script_file};
@@ -111,7 +112,10 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         script_name: split.mount(),
         case_sensitive: config.globals().case_sensitivity.unwrap_or(true),
     };
-    let pass_authorization = config.pass_authorization();
+    let interface = config.interface();
+    let pass_authorization = config
+        .pass_authorization()
+        .unwrap_or_else(|| interface == Interface::Asgi && !is_authenticated(request));
     let map_head = config.get(|s| s.map_head_to_get).unwrap_or(MapHead::Auto);
     let dispatched = match config.get(|s| s.dispatch_script.as_ref()) {
         None => Dispatched::default(),
@@ -129,29 +133,31 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         }
     };
     let place = Place::of(request, config, &script, dispatched.process_group, scope)?;
+    let name = dispatched.callable.or_else(|| callable(request, config));
     let configured = head::Configured {
         process_group: place.name(),
         chroot: place.chroot(),
         application_group: dispatched
             .application_group
             .unwrap_or_else(|| application_group(config, scope)),
-        callable_object: dispatched
-            .callable
-            .unwrap_or_else(|| callable(request, config)),
+        callable_object: name.unwrap_or(expand::DEFAULT_CALLABLE),
         pass_authorization,
         map_head,
         proxies: proxies::rules(config),
     };
-    let target = Target {
+    let mut target = Target {
         script: Text::from(place.path(script.path)),
         mtime_us: place.mtime(&script),
         resource: Text::from(place.path(request.filename())),
         reloading: config.get(|s| s.script_reloading).unwrap_or(true),
         keep_on_failure: config.get(|s| s.keep_on_failure).unwrap_or(true),
         handler_script: config.handler.is_some(),
-        interface: Interface::Wsgi,
-        callable_is_default: false,
-        asgi: AsgiSettings::DEFAULT,
+        interface,
+        callable_is_default: name.is_none(),
+        asgi: match interface {
+            Interface::Wsgi => AsgiSettings::DEFAULT,
+            Interface::Asgi | Interface::Auto => config.asgi(),
+        },
     };
     let rules = ResponseRules {
         sendfile: config.get(|s| s.enable_sendfile).unwrap_or(false),
@@ -159,11 +165,16 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
         // As in mod_wsgi, unless configured.
         local_redirect: config
             .get(|s| s.local_redirect)
-            .unwrap_or(matches!(place, Place::Group(..))),
+            .unwrap_or(matches!(place, Place::Group(..)) && interface != Interface::Asgi),
     };
     let exchange = HttpdExchange::new(request, rules);
-    let result = head::with_head(request, &split, configured, |head| match place {
-        Place::Embedded(gateway) => {
+    let result = head::with_head(request, &split, configured, |head| {
+        let mut pools = match place {
+            Place::Group(_, pools) => Some(pools),
+            Place::Embedded(_) if interface == Interface::Wsgi => None,
+            Place::Embedded(_) => loops::find(head, &mut target),
+        };
+        if let (Place::Embedded(gateway), None) = (place, pools) {
             let call = abi::Request {
                 head,
                 target,
@@ -176,17 +187,23 @@ fn serve<'r>(request: Request<'r>, config: &Effective<'r>) -> Result<c_int, Refu
                 },
             };
             // SAFETY: everything that `call` refers to lives until this returns.
-            unsafe { (gateway.handle)(&call) }
+            let result = unsafe { (gateway.handle)(&call) };
+            if result != outcome::ASGI {
+                return result;
+            }
+            pools = loops::found(head, &mut target);
         }
-        Place::Group(_, pools) => {
-            let call = client::Call {
-                head,
-                target,
-                ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
-                log_level: request.log_level(),
-            };
-            client::forward(pools, &exchange, &call)
-        }
+        let Some(pools) = pools else {
+            // Where there is a gateway, there are loops.
+            return sys::HTTP_INTERNAL_SERVER_ERROR;
+        };
+        let call = client::Call {
+            head,
+            target,
+            ignore_activity: config.get(|s| s.ignore_activity).unwrap_or(false),
+            log_level: request.log_level(),
+        };
+        client::forward(pools, &exchange, &call)
     });
     Ok(finish(request, &exchange, result))
 }
@@ -201,22 +218,30 @@ fn application_group<'r>(config: &Effective<'r>, scope: expand::Scope<'_, 'r>) -
     }
 }
 
-/// The name of the callable as it is configured.
+/// The name of the callable, where it is configured.
 #[inline]
-fn callable<'r>(request: Request<'r>, config: &Effective<'r>) -> &'r [u8] {
+fn callable<'r>(request: Request<'r>, config: &Effective<'r>) -> Option<&'r [u8]> {
     if config.handler.is_some() {
-        return HANDLE_REQUEST;
+        return Some(HANDLE_REQUEST);
     }
     if let Some(literal) = config
         .alias
         .and_then(|alias| alias.options.callable_object.as_ref())
     {
-        return literal.bytes();
+        return Some(literal.bytes());
     }
-    match config.get(|s| s.callable_object.as_ref()) {
-        Some(name) => expand::callable(request, name.bytes()),
-        None => expand::DEFAULT_CALLABLE,
-    }
+    config
+        .get(|s| s.callable_object.as_ref())
+        .map(|name| expand::callable(request, name.bytes()))
+}
+
+/// Whether httpd has checked who the user is, for this URL or for one that led to it: the
+/// credentials are httpd's then.
+fn is_authenticated(request: Request<'_>) -> bool {
+    core::iter::successors(Some(request), |request| {
+        request.previous().or(request.including())
+    })
+    .any(|request| request.auth_type().is_some() || request.user().is_some())
 }
 
 /// The file whose code answers.

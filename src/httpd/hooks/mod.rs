@@ -6,6 +6,7 @@ pub mod consult;
 pub mod dispatch;
 pub mod handler;
 pub mod identity;
+pub mod loops;
 pub mod start;
 pub mod translate;
 
@@ -74,6 +75,12 @@ fn register_hooks(pool: *mut apr_pool_t) {
         sys::ap_hook_post_config(Some(start::launch), none, none, last);
         sys::ap_hook_monitor(Some(monitor), none, none, sys::APR_HOOK_MIDDLE);
         sys::ap_hook_child_init(Some(child::child_init), none, none, sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_child_stopping(
+            Some(child::child_stopping),
+            none,
+            none,
+            sys::APR_HOOK_MIDDLE,
+        );
         // Last: what other modules do in it is over when the keeper may begin.
         sys::ap_hook_suspend_connection(Some(parked::suspend_connection), none, none, last);
         sys::ap_hook_translate_name(

@@ -12,7 +12,7 @@ use crate::daemon::client::Front;
 use crate::exchange::abi::outcome;
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Text, Wait};
 
 /// What the end user sends of the body.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub enum Body {
 /// What the response was, in order; neighbouring data joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
+    Interim(u16, Vec<(String, String)>),
     Start(u16),
     Data(Vec<u8>),
     Flush,
@@ -65,6 +66,10 @@ pub struct FakeFront {
     pub closes: Cell<bool>,
     /// Content-Length of the response.
     pub length: Cell<i64>,
+    /// How often it was asked whether the end user has gone.
+    pub looks: Cell<u32>,
+    /// Seen to have gone when it has been asked so often.
+    pub gone_after_looks: Option<u32>,
     /// The worker's socket after a switch of protocols.
     pub tunnel: Cell<Option<OwnedFd>>,
 }
@@ -88,6 +93,8 @@ impl Default for FakeFront {
             timeout: Cell::new(Duration::from_secs(20)),
             closes: Cell::default(),
             length: Cell::new(-1),
+            looks: Cell::default(),
+            gone_after_looks: None,
             tunnel: Cell::default(),
         }
     }
@@ -300,6 +307,23 @@ impl Front for FakeFront {
 
     fn close_after_response(&self) {
         self.closes.set(true);
+    }
+
+    fn has_gone(&self) -> bool {
+        self.looks.set(self.looks.get() + 1);
+        self.gone.get()
+            || self
+                .gone_after_looks
+                .is_some_and(|looks| self.looks.get() >= looks)
+    }
+
+    fn interim(&self, head: &ResponseHead<'_>) {
+        assert!(!self.sent.get(), "an interim response after data");
+        let fields = head.headers.items().iter().map(|field| {
+            let text = |text: Text<'_>| String::from_utf8_lossy(text.bytes()).into_owned();
+            (text(field.name), text(field.value))
+        });
+        self.note(Seen::Interim(head.status, fields.collect()));
     }
 
     fn retry_after(&self, seconds: u32) {

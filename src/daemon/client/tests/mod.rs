@@ -1,6 +1,7 @@
 //! The client against workers that follow a script, over real sockets.
 
 mod answers;
+mod asgi;
 mod attempts;
 mod bodies;
 mod front;
@@ -44,6 +45,10 @@ fn forward(pools: &Pools, front: &FakeFront) -> i32 {
 }
 
 fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
+    forward_as(pools, front, query, Interface::Wsgi)
+}
+
+fn forward_as(pools: &Pools, front: &FakeFront, query: &[u8], interface: Interface) -> i32 {
     const EMPTY: Text<'static> = Text::EMPTY;
     let head = RequestHead {
         site: Site {
@@ -93,7 +98,7 @@ fn forward_query(pools: &Pools, front: &FakeFront, query: &[u8]) -> i32 {
         reloading: true,
         keep_on_failure: true,
         handler_script: false,
-        interface: Interface::Wsgi,
+        interface,
         callable_is_default: false,
         asgi: AsgiSettings::DEFAULT,
     };

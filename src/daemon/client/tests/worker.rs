@@ -163,3 +163,11 @@ pub fn reply_frame(
     reply::finish(&mut frame, 0, flags, 1);
     frame
 }
+
+/// An INTERIM frame.
+pub fn interim_frame(line: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut frame = reply_frame(line, fields, -1, b"", 0);
+    let header = Header::new(Kind::Interim, (frame.len() - HEADER) as u32);
+    frame[..HEADER].copy_from_slice(&header.encode());
+    frame
+}

@@ -1,0 +1,9 @@
+//! The ASGI server in a real interpreter, over real sockets, with the tests as httpd.
+
+mod bodies;
+mod client;
+mod failures;
+mod lifespans;
+mod scopes;
+mod tasks;
+mod websockets;
