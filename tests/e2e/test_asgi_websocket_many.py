@@ -15,6 +15,9 @@ SOCKETS = 100
 
 
 def serve(httpd):
+    if httpd.config.mpm == "event":
+        # Of connections that need no thread, httpd keeps so many for each idle thread.
+        httpd.add("AsyncRequestWorkerFactor 100")
     asgi_applications(httpd, ws="asgi_websocket.py")
     return httpd.start()
 
