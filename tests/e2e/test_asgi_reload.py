@@ -1,4 +1,4 @@
-"""New code for an ASGI application, and restarts of httpd: no request is lost, and WebSockets are told
+"""New code for an ASGI application, restarts of httpd: no request is lost, and WebSockets are told
 to come again (1012)."""
 
 from __future__ import annotations
