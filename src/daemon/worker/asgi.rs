@@ -152,15 +152,16 @@ impl House for Worker {
         };
         if matches!(why, Returned::Stale | Returned::NotAsgi) {
             self.finished();
-            self.limit.undo();
         }
         let Some(held) = this.hold(socket) else {
             return;
         };
         match why {
-            Returned::NotAsgi | Returned::Elsewhere => {
-                this.add_job(Job::Serve(Waiting { held, frame }))
+            Returned::NotAsgi => {
+                self.limit.undo();
+                this.add_job(Job::Serve(Waiting { held, frame }));
             }
+            Returned::Elsewhere => this.add_job(Job::Serve(Waiting { held, frame })),
             Returned::Limit => {
                 self.waiting.wait_for_limit(Waiting { held, frame });
                 // The worker may have been told to go on, or to end, before that.
@@ -183,6 +184,10 @@ impl House for Worker {
                 }
             }
         }
+    }
+
+    fn has_successor(&self) -> bool {
+        true
     }
 
     fn load(&self) -> u16 {
