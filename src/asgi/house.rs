@@ -26,8 +26,10 @@ pub enum Returned {
     Limit,
     /// The script has changed, and this process loads nothing twice. It had been admitted.
     Stale,
-    /// The application is no ASGI application.
+    /// The application is no ASGI application. It had been admitted.
     NotAsgi,
+    /// It is for another application group.
+    Elsewhere,
 }
 
 /// How long things may take.

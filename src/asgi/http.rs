@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::ffi;
 
@@ -29,6 +29,8 @@ use crate::python::raise::{Kind as Raise, Raised, Result, raise};
 
 /// What is asked for at once of a request's body.
 const WINDOW: u32 = 64 * 1024;
+/// How long an application may go on when its client has gone before the response was complete.
+const GONE_GRACE: Duration = Duration::from_secs(5);
 /// A frame carries no more of a body than this.
 const LARGEST_PAYLOAD: usize = 16 * 1024 * 1024;
 
@@ -52,6 +54,8 @@ pub enum Cancelled {
     Timeout,
     /// The process ends.
     Drain,
+    /// The client has gone.
+    Gone,
 }
 
 /// The body on its way to the application.
@@ -83,10 +87,13 @@ pub struct Http {
     waiters: RefCell<Vec<Owned>>,
     senders: RefCell<Vec<Owned>>,
     gone: Cell<bool>,
+    gone_at: Cell<Option<Instant>>,
     stage: Cell<Stage>,
     head: RefCell<Vec<u8>>,
     declared: Cell<Option<u64>>,
     sent: Cell<u64>,
+    /// Its place among what the loop has in hand.
+    pub place: Cell<u32>,
     is_head: bool,
     observation: RefCell<Option<Box<TaskObservation>>>,
     /// When it began.
@@ -127,10 +134,12 @@ impl Http {
             waiters: RefCell::default(),
             senders: RefCell::default(),
             gone: Cell::new(false),
+            gone_at: Cell::new(None),
             stage: Cell::new(Stage::Silent),
             head: RefCell::default(),
             declared: Cell::new(None),
             sent: Cell::new(0),
+            place: Cell::new(0),
             is_head: request.head.method.bytes() == b"HEAD",
             observation: RefCell::new(TaskObservation::begin(&request.head)),
             began: Instant::now(),
@@ -153,7 +162,7 @@ impl Http {
         let task = self.task.borrow().as_ref().map(|task| task.clone_ref(py));
         if let Some(task) = task {
             let cancel = &py.interpreter().asgi().names.cancel;
-            if let Err(raised) = super::awaitable::method(py, &task, cancel, &[]) {
+            if let Err(raised) = super::coroutine::method(py, &task, cancel, &[]) {
                 raised.clear(py);
             }
         }
@@ -167,9 +176,22 @@ impl Http {
         }
     }
 
-    /// Whether the client has gone.
-    pub fn is_gone(&self) -> bool {
-        self.gone.get()
+    /// Called about every second. `longest` is how long it may take to answer, `grace` how long a
+    /// cancelled task may go on.
+    pub fn on_tick(&self, py: Attached, now: Instant, longest: Option<Duration>, grace: Duration) {
+        if let Some(since) = self.cancelled_at.get() {
+            if now.duration_since(since) > grace {
+                self.give_up(py);
+            }
+        } else if let Some(since) = self.gone_at.get() {
+            if now.duration_since(since) > GONE_GRACE {
+                self.cancel(py, Cancelled::Gone);
+            }
+        } else if self.stage.get() != Stage::Over
+            && longest.is_some_and(|longest| now.duration_since(self.began) > longest)
+        {
+            self.cancel(py, Cancelled::Timeout);
+        }
     }
 
     // ---- the connection has something ------------------------------------------------------
@@ -202,7 +224,10 @@ impl Http {
     /// The connection has ended: so has the client's.
     pub fn on_gone(&self, py: Attached) {
         self.gone.set(true);
-        self.stage.set(Stage::Over);
+        // What goes on after the whole response does so for the application's own reasons.
+        if self.stage.replace(Stage::Over) != Stage::Over {
+            self.gone_at.set(Some(Instant::now()));
+        }
         self.wake(py, &self.waiters);
         self.wake(py, &self.senders);
     }
@@ -604,7 +629,14 @@ impl Http {
 
     /// The application has ignored its cancellation: its answer is not waited for any longer.
     pub fn give_up(&self, py: Attached) {
-        if !self.gone.get() && self.stage.get() != Stage::Over {
+        if self.cancelled.get() == Some(Cancelled::Gone) {
+            let line = format!(
+                "{}the task of a request whose client has gone goes on although it was cancelled: {}",
+                messages::ASGI_TIMEOUT,
+                self.script()
+            );
+            self.event_loop.house.log(Level::Warning, line.as_bytes());
+        } else if !self.gone.get() && self.stage.get() != Stage::Over {
             let line = format!(
                 "{}the task of the request goes on although it was cancelled; it is not waited for",
                 messages::ASGI_TIMEOUT
@@ -641,7 +673,7 @@ impl Http {
         let link = self.link.take();
         let application = self.application.take();
         let task = self.task.take();
-        self.event_loop.request_ended();
+        self.event_loop.request_ended(self.place.get());
         if let Some(observation) = self.observation.take() {
             observation.end();
         }

@@ -150,7 +150,7 @@ impl House for Worker {
         let Some(this) = super::life::worker() else {
             return;
         };
-        if why != Returned::Limit {
+        if matches!(why, Returned::Stale | Returned::NotAsgi) {
             self.finished();
             self.limit.undo();
         }
@@ -158,7 +158,9 @@ impl House for Worker {
             return;
         };
         match why {
-            Returned::NotAsgi => this.add_job(Job::Serve(Waiting { held, frame })),
+            Returned::NotAsgi | Returned::Elsewhere => {
+                this.add_job(Job::Serve(Waiting { held, frame }))
+            }
             Returned::Limit => {
                 self.waiting.wait_for_limit(Waiting { held, frame });
                 // The worker may have been told to go on, or to end, before that.
