@@ -21,6 +21,7 @@
 #include "util_filter.h"
 #include "util_script.h"
 
+#include "apr_allocator.h"
 #include "apr_buckets.h"
 #include "apr_file_io.h"
 #include "apr_hash.h"

@@ -185,7 +185,7 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
             }
             let deadline = Duration::from_millis(deadline_ms.into());
             if !attach::thread_is_inside() {
-                loops::drain();
+                loops::hurry();
                 loops::wait_for_end(deadline);
             }
             stop::stop(deadline, || {

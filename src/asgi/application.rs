@@ -3,6 +3,7 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use pyo3::ffi;
@@ -10,6 +11,7 @@ use pyo3::ffi;
 use super::awaitable::Endpoint;
 use super::event_loop::EventLoop;
 use super::task;
+use crate::daemon::control;
 use crate::daemon::wire::request::WireRequest;
 use crate::exchange::{Interface, Level, Lifespan};
 use crate::messages;
@@ -49,6 +51,7 @@ pub struct Application {
     /// The script.
     pub path: Box<[u8]>,
     name: Box<[u8]>,
+    name_is_default: bool,
     event_loop: &'static EventLoop,
     loaded: Rc<Loaded>,
     callable: Owned,
@@ -61,6 +64,8 @@ pub struct Application {
     active: Cell<u32>,
     /// Another version serves: it ends with its last request.
     retired: Cell<bool>,
+    /// Who wants to know what becomes of the startup.
+    tell: RefCell<Option<Sender<Problem>>>,
     at_end: RefCell<Option<AtEnd>>,
 }
 
@@ -100,18 +105,12 @@ pub fn find(
         Err(Unavailable::Stale) => return Err(Missing::Stale),
         Err(Unavailable::Failed | Unavailable::Interrupted) => return Err(Missing::Failed),
     };
-    let known = event_loop
-        .applications()
-        .borrow()
-        .iter()
-        .find(|known| {
-            Rc::ptr_eq(&known.loaded, &loaded) && *known.path == *path && *known.name == *name
-        })
-        .map(Arc::clone);
-    if let Some(known) = known {
-        known.start_again(py);
-        return Ok(known);
-    }
+    let wanted = Wanted {
+        path,
+        name,
+        name_is_default: target.callable_is_default,
+        lifespan: target.asgi.lifespan,
+    };
     let failed = |raised: Raised| {
         crate::python::exceptions::log_for_request(
             py,
@@ -123,8 +122,12 @@ pub fn find(
         );
         Missing::Failed
     };
-    let Some(callable) = callable(py, &loaded, name, target.callable_is_default).map_err(failed)?
-    else {
+    if let Some(known) = wanted.known(event_loop, &loaded) {
+        known.start_again(py);
+        return Ok(known);
+    }
+    let callable = callable(py, &loaded, &wanted).map_err(failed)?;
+    let Some(callable) = callable else {
         let line = format!(
             "{}script '{}' has no callable '{}'{}; define it or name another with \
              WSGICallableObject",
@@ -149,44 +152,129 @@ pub fn find(
     {
         return Err(Missing::NotAsgi);
     }
-    // SAFETY: a new dict.
-    let state = unsafe { Owned::from_new(ffi::PyDict_New()) }.map_err(failed)?;
-    let application = Arc::new(Application {
-        path: path.into(),
-        name: name.into(),
-        event_loop,
-        loaded,
-        callable,
-        mode: target.asgi.lifespan,
-        lifespan: RefCell::new(None),
-        state: RefCell::new(state),
-        stage: Cell::new(Stage::Starting),
-        waiting: RefCell::default(),
-        active: Cell::new(0),
-        retired: Cell::new(false),
-        at_end: RefCell::new(None),
-    });
-    let replaced = {
-        let mut all = event_loop.applications().borrow_mut();
-        let (replaced, mut kept): (Vec<_>, Vec<_>) = all
-            .drain(..)
-            .partition(|known| known.path == application.path && known.name == application.name);
-        kept.push(Arc::clone(&application));
-        *all = kept;
-        replaced
-    };
-    for old in replaced {
-        old.retire(py);
-    }
-    application.begin(py);
-    Ok(application)
+    wanted
+        .make(py, event_loop, loaded, callable)
+        .map_err(failed)
 }
 
+/// Which application is wanted.
+struct Wanted<'a> {
+    path: &'a [u8],
+    name: &'a [u8],
+    name_is_default: bool,
+    lifespan: Lifespan,
+}
+
+impl Wanted<'_> {
+    /// The one that there is.
+    fn known(
+        &self,
+        event_loop: &'static EventLoop,
+        loaded: &Rc<Loaded>,
+    ) -> Option<Arc<Application>> {
+        event_loop
+            .applications()
+            .borrow()
+            .iter()
+            .find(|known| {
+                Rc::ptr_eq(&known.loaded, loaded)
+                    && *known.path == *self.path
+                    && *known.name == *self.name
+            })
+            .map(Arc::clone)
+    }
+
+    /// A new one, whose startup begins. It takes the place of that of an older version.
+    fn make(
+        &self,
+        py: Attached,
+        event_loop: &'static EventLoop,
+        loaded: Rc<Loaded>,
+        callable: Owned,
+    ) -> Result<Arc<Application>> {
+        // SAFETY: a new dict.
+        let state = unsafe { Owned::from_new(ffi::PyDict_New())? };
+        let application = Arc::new(Application {
+            path: self.path.into(),
+            name: self.name.into(),
+            name_is_default: self.name_is_default,
+            event_loop,
+            loaded,
+            callable,
+            mode: self.lifespan,
+            lifespan: RefCell::new(None),
+            state: RefCell::new(state),
+            stage: Cell::new(Stage::Starting),
+            waiting: RefCell::default(),
+            active: Cell::new(0),
+            retired: Cell::new(false),
+            tell: RefCell::new(None),
+            at_end: RefCell::new(None),
+        });
+        let replaced = {
+            let mut all = event_loop.applications().borrow_mut();
+            let (replaced, mut kept): (Vec<_>, Vec<_>) = all.drain(..).partition(|known| {
+                known.path == application.path && known.name == application.name
+            });
+            kept.push(Arc::clone(&application));
+            *all = kept;
+            replaced
+        };
+        for old in replaced {
+            old.retire(py);
+        }
+        application.begin(py);
+        Ok(application)
+    }
+}
+
+/// Begins the startup of an application for which there is no request yet; its script has been
+/// loaded. `tell` gets what has come of it: lines that say why it cannot serve. Nothing comes if
+/// there is no such application.
+pub fn begin_early(
+    py: Attached,
+    event_loop: &'static EventLoop,
+    application: &control::Application,
+    tell: Sender<Problem>,
+) {
+    let wanted = Wanted {
+        path: &application.script.path,
+        name: &application.callable,
+        name_is_default: application.callable_is_default,
+        lifespan: application.lifespan,
+    };
+    let Some(loaded) = script::script(py, wanted.path).current() else {
+        return;
+    };
+    if wanted.known(event_loop, &loaded).is_some() {
+        return;
+    }
+    let begin = || -> Result<()> {
+        let Some(callable) = callable(py, &loaded, &wanted)? else {
+            return Ok(());
+        };
+        let application = wanted.make(py, event_loop, Rc::clone(&loaded), callable)?;
+        match application.stage.get() {
+            Stage::Starting => *application.tell.borrow_mut() = Some(tell),
+            _ => {
+                let _ = tell.send(None);
+            }
+        }
+        Ok(())
+    };
+    if let Err(raised) = begin() {
+        raised.clear(py);
+    }
+}
+
+/// What has become of a startup: nothing to complain of, or lines that say why not.
+pub type Problem = Option<Vec<Vec<u8>>>;
+
 /// The callable, by its configured name, or `app` where nobody has configured one.
-fn callable(py: Attached, loaded: &Loaded, name: &[u8], is_default: bool) -> Result<Option<Owned>> {
-    let text = crate::python::object::latin1(py, name)?;
+fn callable(py: Attached, loaded: &Loaded, wanted: &Wanted<'_>) -> Result<Option<Owned>> {
+    let text = crate::python::object::latin1(py, wanted.name)?;
     let found = loaded.global(py, &text)?;
-    if found.is_some() || !is_default {
+    if found.is_some() || !wanted.name_is_default {
         return Ok(found);
     }
     loaded.global(py, &interned(py, "app")?)
@@ -301,7 +389,7 @@ impl Application {
             for line in &lines {
                 self.event_loop.house.log(Level::Error, line);
             }
-            self.started(py, false);
+            self.started(py, Some(lines));
         }
     }
 
@@ -316,7 +404,25 @@ impl Application {
     }
 
     /// The startup has been answered.
-    fn started(&self, py: Attached, works: bool) {
+    fn started(&self, py: Attached, problem: Problem) {
+        let works = problem.is_none();
+        if works && !self.retired.get() {
+            self.event_loop
+                .house
+                .application_started(control::Application {
+                    script: control::Script {
+                        application_group: py.interpreter().group().to_vec(),
+                        path: self.path.to_vec(),
+                    },
+                    callable: self.name.to_vec(),
+                    callable_is_default: self.name_is_default,
+                    lifespan: self.mode,
+                });
+        }
+        if let Some(tell) = self.tell.take() {
+            // Nobody may be waiting any longer.
+            let _ = tell.send(problem);
+        }
         self.stage.set(if works {
             Stage::Serving
         } else {
@@ -487,11 +593,17 @@ unsafe extern "C" fn started(
     // SAFETY: METH_FASTCALL of a function of ours, called by `loop.py`.
     unsafe {
         with_problem(capsule, arguments, |py, application, problem| {
-            if let Some((what, lines)) = &problem {
-                let what = format!("the application cannot serve, {what}; requests get 500");
-                application.report(messages::ASGI_LIFESPAN_FAILED, &what, lines);
-            }
-            application.started(py, problem.is_none());
+            let problem = problem.map(|(what, lines)| {
+                let what = format!("the application cannot serve, {what}");
+                if application.tell.borrow().is_none() {
+                    let what = format!("{what}; requests get 500");
+                    application.report(messages::ASGI_LIFESPAN_FAILED, &what, &lines);
+                }
+                let path = String::from_utf8_lossy(&application.path);
+                let first = format!("{what}: {path}").into_bytes();
+                [vec![first], lines].concat()
+            });
+            application.started(py, problem);
         })
     }
 }

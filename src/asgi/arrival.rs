@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::application::{self, Missing};
 use super::awaitable::{self, Endpoint};
-use super::event_loop::{EventLoop, set_phase_http, set_phase_websocket};
+use super::event_loop::EventLoop;
 use super::house::{Admission, Returned};
 use super::http::Http;
 use super::link::{Got, Link, Phase};
@@ -250,6 +250,10 @@ fn accept(
         event_loop.remove(link);
         return;
     }
+    // A connection of a worker may serve one group after another.
+    if request.head.site.application_group.bytes() != event_loop.interpreter.group() {
+        return give_back(event_loop, link, frame, Returned::Elsewhere);
+    }
     match event_loop.house.admit(request) {
         Admission::Start => {}
         Admission::Refuse(why) => {
@@ -316,8 +320,6 @@ fn serve(
                 Arc::clone(application),
                 request,
             ));
-            set_phase_http(link, &http);
-            event_loop.request_began(true);
             (Endpoint::Http(http), scope)
         }
         Err(handshake::Refusal::BadRequest(why)) => {
@@ -343,11 +345,10 @@ fn serve(
                 &offer,
                 request.target.asgi,
             ));
-            set_phase_websocket(link, &session);
-            event_loop.request_began(false);
             (Endpoint::WebSocket(session), scope)
         }
     };
+    event_loop.begins(link, &endpoint);
     let channels = || -> Result<_> {
         Ok((
             awaitable::channel(py, endpoint.clone(), false)?,

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::os::fd::OwnedFd;
 
+use crate::daemon::control::Application;
 use crate::daemon::wire::Refused;
 use crate::daemon::wire::request::WireRequest;
 use crate::exchange::Level;
@@ -25,8 +26,10 @@ pub enum Returned {
     Limit,
     /// The script has changed, and this process loads nothing twice. It had been admitted.
     Stale,
-    /// The application is no ASGI application.
+    /// The application is no ASGI application. It had been admitted.
     NotAsgi,
+    /// It is for another application group.
+    Elsewhere,
 }
 
 /// How long things may take.
@@ -60,6 +63,9 @@ pub trait House: Send + Sync {
 
     /// A line that belongs to no request.
     fn log(&self, level: Level, line: &[u8]);
+
+    /// An application has begun to serve: its startup, if it has one, is complete.
+    fn application_started(&self, application: Application);
 
     /// A loop has begun; its thread has not ended before [`House::loop_ended`] is called.
     fn loop_began(&self);
@@ -102,6 +108,8 @@ impl House for Embedded {
     fn log(&self, level: Level, line: &[u8]) {
         crate::python::runtime::log_bytes(level, line);
     }
+
+    fn application_started(&self, _: Application) {}
 
     fn loop_began(&self) {}
 

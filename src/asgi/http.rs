@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::ffi;
 
@@ -29,6 +29,8 @@ use crate::python::raise::{Kind as Raise, Raised, Result, raise};
 
 /// What is asked for at once of a request's body.
 const WINDOW: u32 = 64 * 1024;
+/// How long an application may go on when its client has gone before the response was complete.
+const GONE_GRACE: Duration = Duration::from_secs(5);
 /// A frame carries no more of a body than this.
 const LARGEST_PAYLOAD: usize = 16 * 1024 * 1024;
 
@@ -52,6 +54,8 @@ pub enum Cancelled {
     Timeout,
     /// The process ends.
     Drain,
+    /// The client has gone.
+    Gone,
 }
 
 /// The body on its way to the application.
@@ -83,10 +87,13 @@ pub struct Http {
     waiters: RefCell<Vec<Owned>>,
     senders: RefCell<Vec<Owned>>,
     gone: Cell<bool>,
+    gone_at: Cell<Option<Instant>>,
     stage: Cell<Stage>,
     head: RefCell<Vec<u8>>,
     declared: Cell<Option<u64>>,
     sent: Cell<u64>,
+    /// Its place among what the loop has in hand.
+    pub place: Cell<u32>,
     is_head: bool,
     observation: RefCell<Option<Box<TaskObservation>>>,
     /// When it began.
@@ -127,10 +134,12 @@ impl Http {
             waiters: RefCell::default(),
             senders: RefCell::default(),
             gone: Cell::new(false),
+            gone_at: Cell::new(None),
             stage: Cell::new(Stage::Silent),
             head: RefCell::default(),
             declared: Cell::new(None),
             sent: Cell::new(0),
+            place: Cell::new(0),
             is_head: request.head.method.bytes() == b"HEAD",
             observation: RefCell::new(TaskObservation::begin(&request.head)),
             began: Instant::now(),
@@ -167,9 +176,22 @@ impl Http {
         }
     }
 
-    /// Whether the client has gone.
-    pub fn is_gone(&self) -> bool {
-        self.gone.get()
+    /// Called about every second. `longest` is how long it may take to answer, `grace` how long a
+    /// cancelled task may go on.
+    pub fn on_tick(&self, py: Attached, now: Instant, longest: Option<Duration>, grace: Duration) {
+        if let Some(since) = self.cancelled_at.get() {
+            if now.duration_since(since) > grace {
+                self.give_up(py);
+            }
+        } else if let Some(since) = self.gone_at.get() {
+            if now.duration_since(since) > GONE_GRACE {
+                self.cancel(py, Cancelled::Gone);
+            }
+        } else if self.stage.get() != Stage::Over
+            && longest.is_some_and(|longest| now.duration_since(self.began) > longest)
+        {
+            self.cancel(py, Cancelled::Timeout);
+        }
     }
 
     // ---- the connection has something ------------------------------------------------------
@@ -202,7 +224,10 @@ impl Http {
     /// The connection has ended: so has the client's.
     pub fn on_gone(&self, py: Attached) {
         self.gone.set(true);
-        self.stage.set(Stage::Over);
+        // What goes on after the whole response does so for the application's own reasons.
+        if self.stage.replace(Stage::Over) != Stage::Over {
+            self.gone_at.set(Some(Instant::now()));
+        }
         self.wake(py, &self.waiters);
         self.wake(py, &self.senders);
     }
@@ -290,7 +315,8 @@ impl Http {
             return Err(gone(py));
         }
         let waiting = self.link.borrow().as_ref().map_or(0, |link| link.waiting());
-        if waiting <= HIGH_WATER {
+        // After the last message the connection tells its next request, not this one, of room.
+        if waiting <= HIGH_WATER || self.stage.get() == Stage::Over {
             return Ok(Poll::Ready(Owned::none(py)));
         }
         let future = self.event_loop.new_future(py)?;
@@ -551,6 +577,7 @@ impl Http {
                 }
             }
             Some(exception) => self.report(py, exception),
+            None if self.body.borrow().lost.is_some() => {}
             None => {
                 let line = format!(
                     "{}the application '{}' returned before its response was complete; it must \
@@ -602,7 +629,14 @@ impl Http {
 
     /// The application has ignored its cancellation: its answer is not waited for any longer.
     pub fn give_up(&self, py: Attached) {
-        if !self.gone.get() && self.stage.get() != Stage::Over {
+        if self.cancelled.get() == Some(Cancelled::Gone) {
+            let line = format!(
+                "{}the task of a request whose client has gone goes on although it was cancelled: {}",
+                messages::ASGI_TIMEOUT,
+                self.script()
+            );
+            self.event_loop.house.log(Level::Warning, line.as_bytes());
+        } else if !self.gone.get() && self.stage.get() != Stage::Over {
             let line = format!(
                 "{}the task of the request goes on although it was cancelled; it is not waited for",
                 messages::ASGI_TIMEOUT
@@ -639,7 +673,7 @@ impl Http {
         let link = self.link.take();
         let application = self.application.take();
         let task = self.task.take();
-        self.event_loop.request_ended();
+        self.event_loop.request_ended(self.place.get());
         if let Some(observation) = self.observation.take() {
             observation.end();
         }
@@ -666,12 +700,16 @@ impl Http {
     }
 
     fn log(&self, level: Level, line: &[u8]) {
-        self.event_loop.log_for(self.token.get(), level, None, line);
+        // What comes after the reply belongs to no request of the connection any more.
+        if !self.event_loop.log_for(self.log_token(), level, None, line) {
+            self.event_loop.house.log(level, line);
+        }
     }
 
     fn report(&self, py: Attached, exception: &Owned) {
         // What `send` raises then, or what a framework makes of it: nothing to look after.
-        if self.gone.get() && (exceptions::is_os_error(py, exception) || is_disconnect(exception)) {
+        let lost = self.gone.get() || self.body.borrow().lost.is_some();
+        if lost && (exceptions::is_os_error(py, exception) || is_disconnect(exception)) {
             return;
         }
         if self.cancelled.get().is_some() && is_cancelled(py, exception) {

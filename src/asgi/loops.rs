@@ -103,6 +103,13 @@ pub fn drain() {
     }
 }
 
+/// The same, without waiting for what is in hand. Any thread.
+pub fn hurry() {
+    for event_loop in all() {
+        event_loop.hurry();
+    }
+}
+
 /// Waits until all loops have ended, which have been told to, at most for `longest`. The calling
 /// thread is not attached.
 pub fn wait_for_end(longest: Duration) {

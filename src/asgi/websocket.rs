@@ -28,6 +28,8 @@ use crate::websocket::{Connection, Event, Limits, is_close_code};
 
 /// How long the client may take to answer our close.
 const CLOSING: Duration = Duration::from_secs(5);
+/// How long an application may go on when its WebSocket is over.
+const GONE_GRACE: Duration = Duration::from_secs(5);
 /// Bytes of messages that wait for the application, beside their number.
 const QUEUE_BYTES: usize = 1024 * 1024;
 
@@ -78,7 +80,10 @@ pub struct Session {
     senders: RefCell<Vec<Owned>>,
     head: RefCell<Vec<u8>>,
     closing_since: Cell<Option<Instant>>,
-    forced: Cell<bool>,
+    cancelled_at: Cell<Option<Instant>>,
+    over_since: Cell<Option<Instant>>,
+    /// Its place among what the loop has in hand.
+    pub place: Cell<u32>,
     /// It counts as active: until the application and the connection are over.
     counted: Cell<bool>,
     last_ping: Cell<Instant>,
@@ -117,7 +122,9 @@ impl Session {
             senders: RefCell::default(),
             head: RefCell::default(),
             closing_since: Cell::new(None),
-            forced: Cell::new(false),
+            cancelled_at: Cell::new(None),
+            over_since: Cell::new(None),
+            place: Cell::new(0),
             counted: Cell::new(true),
             last_ping: Cell::new(Instant::now()),
             pong_awaited: Cell::new(false),
@@ -227,7 +234,7 @@ impl Session {
     /// Both are over, the application and the connection: it does not count as active any longer.
     fn count_out(&self) {
         if self.token.get() == 0 && self.stage.get() == Stage::Over && self.counted.replace(false) {
-            self.event_loop.session_ended();
+            self.event_loop.session_ended(self.place.get());
         }
     }
 
@@ -308,8 +315,8 @@ impl Session {
 
     // ---- time ------------------------------------------------------------------------------
 
-    /// Called about every second.
-    pub fn on_tick(&self, py: Attached, now: Instant) {
+    /// Called about every second. `grace` is how long a cancelled task may go on.
+    pub fn on_tick(&self, py: Attached, now: Instant, grace: Duration) {
         match self.stage.get() {
             Stage::Open => self.ping(py, now),
             Stage::Closing => {
@@ -321,8 +328,39 @@ impl Session {
                     self.finish(py, b"");
                 }
             }
-            Stage::Asking | Stage::Denying | Stage::DenyingBody | Stage::Over => {}
+            Stage::Asking | Stage::Denying | Stage::DenyingBody => {
+                self.end_cancelled(py, now, grace)
+            }
+            Stage::Over => {
+                let over = *self.over_since.get().get_or_insert(now);
+                self.over_since.set(Some(over));
+                if self.cancelled_at.get().is_none() && now.duration_since(over) > GONE_GRACE {
+                    self.cancel(py);
+                }
+                self.end_cancelled(py, now, grace);
+            }
         }
+    }
+
+    /// An application that has ignored its cancellation is not waited for any longer.
+    fn end_cancelled(&self, py: Attached, now: Instant, grace: Duration) {
+        let late = self
+            .cancelled_at
+            .get()
+            .is_some_and(|since| now.duration_since(since) > grace);
+        if !late || self.token.get() == 0 {
+            return;
+        }
+        let line = format!(
+            "{}the task of a WebSocket that is over goes on although it was cancelled: {}",
+            messages::ASGI_TIMEOUT,
+            self.script()
+        );
+        self.event_loop.house.log(Level::Warning, line.as_bytes());
+        if self.stage.get() != Stage::Over {
+            self.end_with_status(503);
+        }
+        self.let_go(py);
     }
 
     fn ping(&self, py: Attached, now: Instant) {
@@ -370,7 +408,7 @@ impl Session {
     }
 
     fn cancel(&self, py: Attached) {
-        self.forced.set(true);
+        self.cancelled_at.set(Some(Instant::now()));
         let task = self.task.borrow().as_ref().map(|task| task.clone_ref(py));
         if let Some(task) = task {
             let cancel = &py.interpreter().asgi().names.cancel;
@@ -701,7 +739,7 @@ impl Session {
         let is_quiet = |exception: &Owned| {
             (self.disconnect.borrow().is_some()
                 && (exceptions::is_os_error(py, exception) || is_disconnect(exception)))
-                || (self.forced.get() && super::http::is_cancelled(py, exception))
+                || (self.cancelled_at.get().is_some() && super::http::is_cancelled(py, exception))
         };
         let failed = match &result {
             Ok(()) => false,

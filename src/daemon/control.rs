@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::wire::{Malformed, Reader};
+use crate::exchange::Lifespan;
 
 /// No packet is larger; longer texts are cut by the sender.
 pub const LARGEST: usize = 64 * 1024;
@@ -16,6 +17,60 @@ pub struct Script {
     pub application_group: Vec<u8>,
     /// The file's absolute path.
     pub path: Vec<u8>,
+}
+
+/// An ASGI application whose startup has been completed: a replacement shall do that before it is
+/// ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its script.
+    pub script: Script,
+    /// The name of its callable.
+    pub callable: Vec<u8>,
+    /// Whether that name was not configured.
+    pub callable_is_default: bool,
+    /// `ASGILifespan`.
+    pub lifespan: Lifespan,
+}
+
+impl Application {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.callable_is_default));
+        out.push(self.lifespan as u8);
+        put_script(out, &self.script);
+        put(out, &self.callable);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Application, Malformed> {
+        let callable_is_default = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed),
+        };
+        Ok(Application {
+            callable_is_default,
+            lifespan: Lifespan::from_number(reader.u8()?).ok_or(Malformed)?,
+            script: script(reader)?,
+            callable: text(reader)?,
+        })
+    }
+
+    /// As bytes, for a configuration.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// They are not what [`encode`](Self::encode) writes.
+    pub fn decode(bytes: &[u8]) -> Result<Application, Malformed> {
+        let mut reader = Reader(bytes);
+        let application = Application::take(&mut reader)?;
+        whole(&reader, application)
+    }
 }
 
 /// Why a worker asks to be replaced, or is told to end. The names are those of mod_wsgi's
@@ -100,6 +155,11 @@ pub enum FromWorker {
     Loaded {
         /// Which.
         script: Script,
+    },
+    /// The startup of an ASGI application has been completed.
+    Started {
+        /// Which.
+        application: Application,
     },
     /// A request has found that a script has changed, and waits for a replacement.
     Stale {
@@ -231,6 +291,10 @@ impl FromWorker {
             FromWorker::Retire { reason } => out.extend_from_slice(&[5, *reason as u8]),
             FromWorker::Paused { reason } => out.extend_from_slice(&[6, *reason as u8]),
             FromWorker::Drained => out.push(7),
+            FromWorker::Started { application } => {
+                out.push(9);
+                application.put(&mut out);
+            }
             FromWorker::Log { level, line } => {
                 out.extend_from_slice(&[8, *level]);
                 put(&mut out, &cut(line));
@@ -269,6 +333,9 @@ impl FromWorker {
             8 => FromWorker::Log {
                 level: reader.u8()?,
                 line: text(&mut reader)?,
+            },
+            9 => FromWorker::Started {
+                application: Application::take(&mut reader)?,
             },
             _ => return Err(Malformed),
         };
@@ -364,6 +431,14 @@ mod tests {
                 text: Vec::new(),
             },
             FromWorker::Loaded { script: a_script() },
+            FromWorker::Started {
+                application: Application {
+                    script: a_script(),
+                    callable: b"app".to_vec(),
+                    callable_is_default: true,
+                    lifespan: Lifespan::On,
+                },
+            },
             FromWorker::Stale {
                 script: a_script(),
                 mtime_us: -5,

@@ -9,7 +9,7 @@
 
 use core::fmt::Write as _;
 
-use super::control::Script;
+use super::control::{Application, Script};
 use crate::exchange::interpreters::Rule;
 
 /// A value in the text form.
@@ -155,6 +155,19 @@ impl Value for Vec<Script> {
     }
 }
 
+impl Value for Vec<Application> {
+    fn write(&self, key: &str, out: &mut Vec<u8>) {
+        for application in self {
+            line(key, &application.encode(), out);
+        }
+    }
+    fn read(&mut self, value: &[u8]) -> Result<(), String> {
+        let application = Application::decode(&unescape(value)?);
+        self.push(application.map_err(|_| "this is no application".to_owned())?);
+        Ok(())
+    }
+}
+
 impl Value for Vec<Rule> {
     fn write(&self, key: &str, out: &mut Vec<u8>) {
         for rule in self {
@@ -286,6 +299,9 @@ config! {
     /// [`FromWorker::Failed`](super::control::FromWorker::Failed) and end. Only in the copy that the
     /// supervisor makes for one worker.
     "require" required: Vec<Script> = Vec::new();
+    /// ASGI applications that a predecessor has started, which the worker starts before it says that
+    /// it is ready. Of a script in `require`, a startup that fails makes the worker fail.
+    "application" applications: Vec<Application> = Vec::new();
     /// Import once and fork the workers.
     "preload" preload: bool = false;
 
@@ -389,6 +405,7 @@ impl GroupConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::Lifespan;
 
     #[test]
     fn every_value_survives() {
@@ -405,6 +422,15 @@ mod tests {
             required: vec![Script {
                 application_group: Vec::new(),
                 path: b"/srv/app.wsgi".to_vec(),
+            }],
+            applications: vec![Application {
+                script: Script {
+                    application_group: b"a\nb".to_vec(),
+                    path: b"/srv/main.py".to_vec(),
+                },
+                callable: b"app".to_vec(),
+                callable_is_default: false,
+                lifespan: Lifespan::Auto,
             }],
             python_optimize: 2,
             switch_interval: Some(0.001),

@@ -259,6 +259,11 @@ impl Script {
         })
     }
 
+    /// The module that the last version that loaded gave.
+    pub fn current(&self) -> Option<Rc<Loaded>> {
+        self.loaded.borrow().clone()
+    }
+
     /// Loads the script where there is no request: at the start of a process. Does nothing if it is
     /// loaded.
     ///

@@ -54,6 +54,7 @@ pub fn start(
     let own = GroupConfig {
         imports: load.imports,
         required: load.required,
+        applications: load.applications,
         listener_fds: Vec::new(),
         lifeline_fd: None,
         scoreboard_fd: config.scoreboard_fd.map(|_| fds::SCOREBOARD as u32),

@@ -4,7 +4,9 @@
 
 use core::sync::atomic::Ordering;
 use core::time::Duration;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use super::connections::Held;
 use super::limit::Start;
@@ -14,20 +16,68 @@ use super::{DRAINING, Job, Worker, signal_eventfd};
 use crate::asgi::house::{Admission, Bounds, House, Returned};
 use crate::asgi::loops;
 use crate::daemon::board::now_ms;
-use crate::daemon::control::{FromWorker, Reason};
+use crate::daemon::control::{Application, FromWorker, Reason};
 use crate::daemon::wire::request::{self, WireRequest};
 use crate::daemon::wire::{HEADER, Header, Refused};
 use crate::exchange::Level;
 use crate::python::runtime;
 use crate::wsgi::server;
-use std::os::fd::AsRawFd;
 
 /// How long requests go on in a worker that is to end, where nothing bounds them.
 const LONGEST_DRAIN: Duration = Duration::from_secs(15);
 /// As [`LONGEST_DRAIN`], for exit handlers.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(30);
 
+/// How long the startup of applications may take before a worker is ready, where nothing bounds it.
+const LONGEST_STARTUP: Duration = Duration::from_secs(60);
+
 impl Worker {
+    /// Starts the applications that a predecessor had started, and waits for them: the worker takes
+    /// over when they serve. The calling thread is not attached.
+    ///
+    /// # Errors
+    /// What the supervisor is to be told about a required script whose application cannot start: the
+    /// predecessor goes on then.
+    pub fn start_applications(&'static self) -> Result<(), FromWorker> {
+        let Some(runtime) = runtime::runtime() else {
+            return Ok(());
+        };
+        let mut begun = Vec::new();
+        for application in &self.config.applications {
+            let Ok(event_loop) = loops::of(runtime, &application.script.application_group, self)
+            else {
+                continue;
+            };
+            let (tell, told) = mpsc::channel();
+            event_loop.begin_application(application.clone(), tell);
+            begun.push((&application.script, told));
+        }
+        let longest = match self.config.startup_timeout {
+            0 => LONGEST_STARTUP,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        let until = Instant::now() + longest;
+        for (script, told) in begun {
+            // Without an answer in time, or without such an application, the first request will see.
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(Some(problem)) = told.recv_timeout(left) else {
+                continue;
+            };
+            if self.config.required.contains(script) {
+                return Err(FromWorker::Failed {
+                    script: Some(script.clone()),
+                    text: problem.join(&b"\n"[..]),
+                });
+            }
+            let code = crate::messages::ASGI_LIFESPAN_FAILED.to_string();
+            for (index, line) in problem.iter().enumerate() {
+                let code = if index == 0 { code.as_bytes() } else { b"" };
+                self.channel.log(Level::Error, &[code, line].concat());
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a connection, with the request that has come over it, to the event loop of its
     /// application group.
     pub fn hand_to_loop(&'static self, held: Held<'static>, group: &[u8], frame: &[u8]) {
@@ -100,7 +150,7 @@ impl House for Worker {
         let Some(this) = super::life::worker() else {
             return;
         };
-        if why != Returned::Limit {
+        if matches!(why, Returned::Stale | Returned::NotAsgi) {
             self.finished();
             self.limit.undo();
         }
@@ -108,7 +158,9 @@ impl House for Worker {
             return;
         };
         match why {
-            Returned::NotAsgi => this.add_job(Job::Serve(Waiting { held, frame })),
+            Returned::NotAsgi | Returned::Elsewhere => {
+                this.add_job(Job::Serve(Waiting { held, frame }))
+            }
             Returned::Limit => {
                 self.waiting.wait_for_limit(Waiting { held, frame });
                 // The worker may have been told to go on, or to end, before that.
@@ -159,6 +211,10 @@ impl House for Worker {
 
     fn log(&self, level: Level, line: &[u8]) {
         self.channel.log(level, line);
+    }
+
+    fn application_started(&self, application: Application) {
+        self.channel.tell(&FromWorker::Started { application });
     }
 
     fn loop_began(&self) {

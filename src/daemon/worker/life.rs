@@ -74,6 +74,10 @@ pub fn serve(worker: &'static Worker, runtime: &'static Runtime) -> ! {
         worker.channel.tell(&message);
         exit(1);
     }
+    if let Err(message) = worker.start_applications() {
+        worker.channel.tell(&message);
+        exit(1);
+    }
     // Before anybody may send signals to a worker that says it is ready.
     let python = PythonSignals::new(worker.config.restrict_signal);
     runtime.begin_metrics();

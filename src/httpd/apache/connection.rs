@@ -137,6 +137,11 @@ impl<'c> Connection<'c> {
         (fd >= 0).then_some(fd)
     }
 
+    /// Whether the network filter holds bytes.
+    pub fn has_output(self) -> bool {
+        self.raw().data_in_output_filters != 0
+    }
+
     /// Whether the network filter holds bytes for which the socket has no room; tries once more,
     /// without blocking. `false` for the stream of an HTTP/2 connection.
     pub fn is_backed_up(self) -> bool {

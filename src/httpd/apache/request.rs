@@ -343,6 +343,13 @@ impl<'r> Request<'r> {
         sys::OK
     }
 
+    /// Whether httpd has a text for a status; one for which it has none it would make a 500.
+    pub fn knows_status(status: c_int) -> bool {
+        // SAFETY: any number will do; a static C string.
+        let line = unsafe { text::bytes(sys::ap_get_status_line(status)) };
+        line.starts_with(status.to_string().as_bytes())
+    }
+
     /// Sets the status and, unless null, the text that follows the protocol.
     ///
     /// # Safety

@@ -9,6 +9,10 @@ use super::{Connection, Request};
 use crate::exchange::response::ResponseHead;
 use crate::httpd::sys::{self, apr_bucket_brigade, conn_rec, ring};
 
+/// Less than this httpd's network filter keeps, in memory that it makes for it, unless it is told to
+/// flush, which must not be where it could have to wait.
+const KEPT: usize = 4096;
+
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrived {
@@ -174,8 +178,10 @@ impl Stream {
         // passed, which is all that a transient bucket asks.
         unsafe {
             let connection = self.connection.as_ptr();
+            let mut sum = 0;
             for piece in pieces {
                 let piece = &bytes[piece.clone()];
+                sum += piece.len();
                 let bucket = sys::apr_bucket_transient_create(
                     piece.as_ptr().cast(),
                     piece.len(),
@@ -183,10 +189,27 @@ impl Stream {
                 );
                 ring::insert_tail(self.output, bucket);
             }
+            if sum < KEPT && self.has_room() {
+                let flush = sys::apr_bucket_flush_create((*connection).bucket_alloc);
+                ring::insert_tail(self.output, flush);
+            }
             let status = sys::ap_pass_brigade((*connection).output_filters, self.output);
             sys::apr_brigade_cleanup(self.output.cast());
             status == sys::APR_SUCCESS && (*connection).aborted == 0
         }
+    }
+
+    /// Whether the socket certainly takes [`KEPT`] bytes: all that was sent has been received, and
+    /// httpd keeps nothing.
+    fn has_room(&self) -> bool {
+        let connection = self.connection();
+        let Some(socket) = connection.socket() else {
+            return false;
+        };
+        let mut sent = 0;
+        // SAFETY: fills an int.
+        let asked = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut sent) };
+        asked == 0 && sent == 0 && !connection.has_output()
     }
 
     /// What tells that a stream of HTTP/2 has input: a descriptor that becomes readable; `None` if

@@ -82,11 +82,14 @@ impl Suspended {
         }
     }
 
-    /// Makes the connection one that never blocks.
+    /// Makes the connection one that never blocks, and that keeps no memory which it does not use.
     pub fn take_over(&mut self) {
-        // SAFETY: the contract of `new`.
+        // SAFETY: the contract of `new`. The connection's allocator is its own, its pools are this
+        // connection's and the requests'.
         unsafe {
-            let socket = sys::ap_get_conn_socket(self.connection.as_ptr());
+            let connection = self.connection.as_ptr();
+            trim(sys::apr_pool_allocator_get((*connection).pool));
+            let socket = sys::ap_get_conn_socket(connection);
             sys::apr_socket_timeout_set(socket, 0);
             // A read that got less than it asked for makes the next one wait.
             sys::apr_socket_opt_set(socket, sys::APR_INCOMPLETE_READ, 0);
@@ -170,6 +173,33 @@ impl Suspended {
                 sys::apr_socket_close(socket);
             }
             sys::apr_pool_destroy((*connection).pool);
+        }
+    }
+}
+
+/// Gives what the allocator keeps for later back to the system, now and from now on: a connection that
+/// lives for hours is not to keep what its handshake has needed.
+///
+/// # Safety
+/// The allocator is used by this thread only.
+unsafe fn trim(allocator: *mut sys::apr_allocator_t) {
+    /// Blocks that are asked for to see whether they are kept ones. One has held the request as it
+    /// came, others what filters have needed.
+    const KEPT: usize = 8;
+    // SAFETY: the caller's promise. Blocks that have been taken are given back as a list.
+    unsafe {
+        sys::apr_allocator_max_free_set(allocator, 1);
+        let mut list = core::ptr::null_mut();
+        for _ in 0..KEPT {
+            let block = sys::apr_allocator_alloc(allocator, 1);
+            if block.is_null() {
+                break;
+            }
+            (*block).next = list;
+            list = block;
+        }
+        if !list.is_null() {
+            sys::apr_allocator_free(allocator, list);
         }
     }
 }

@@ -90,7 +90,7 @@ impl StoredHead {
             .sum();
         const { assert!(align_of::<Field>() <= 8) };
         let table = size_of::<Field>() * items.len();
-        let block = pool.allocate(table + text + line.len() + 1);
+        let block = pool.allocate(table + text + line.len().max(4) + 1);
         let fields: *mut Field = block.cast();
         // SAFETY: the block has room for the table, all texts and their NULs, as added up above;
         // apr_palloc aligns to 8.
@@ -109,11 +109,14 @@ impl StoredHead {
                 }
                 fields.add(index).write(field);
             }
-            // "200" and "200 " ask for httpd's text.
+            // "200" and "200 " ask for httpd's text; a status without one needs no text.
             let line = if line.len() > 4 {
                 writer.write(line)
-            } else {
+            } else if head.status == 200 || Request::knows_status(head.status.into()) {
                 core::ptr::null()
+            } else {
+                let digits = line.first_chunk().unwrap_or(b"500");
+                writer.write(&[digits[0], digits[1], digits[2], b' '])
             };
             StoredHead {
                 status: c_int::from(head.status),

@@ -5,5 +5,7 @@
 * :mod:`harness.server`: :class:`~harness.server.Httpd`, start, stop, restart, left-over check.
 * :mod:`harness.errorlog`: which lines of the error log a test has announced.
 * :mod:`harness.client`: HTTP over a raw socket, for exact bytes and exact times.
+* :mod:`harness.websocket`: WebSockets on such a socket, frame by frame.
+* :mod:`harness.http2`: HTTP/2 frame by frame, and WebSockets in its streams.
 * :mod:`harness.curl`: HTTP/2 through curl.
 """

@@ -10,8 +10,11 @@ from . import paths
 WORKER = Path(__file__).parent / "played_worker.py"
 
 
-def played_group(httpd, options: str = "", notes: bool = True) -> Path:
-    """Adds the group ``played`` and mounts it on ``/ws``; gives the file with the worker's notes."""
+def played_group(httpd, options: str = "", drain: float = 0) -> Path:
+    """Adds the group ``played`` and mounts it on ``/ws``; gives the file with the worker's notes.
+
+    ``drain``: seconds that the worker goes on with its tunnels when it is to end.
+    """
     home = httpd.root / "played"
     subprocess.run(
         [paths.gateway_record()["executable"], "-m", "venv", "--without-pip", str(home)], check=True
@@ -24,15 +27,14 @@ def played_group(httpd, options: str = "", notes: bool = True) -> Path:
     real = python.resolve()
     python.unlink()
     python.write_text(
-        "#!/bin/sh\n"
-        f"PLAYED_NOTES={file} PLAYED_DRAIN=${{PLAYED_DRAIN:-0}} exec {real} -E -s {worker}\n"
+        f"#!/bin/sh\nPLAYED_NOTES={file} PLAYED_DRAIN={drain} exec {real} -E -s {worker}\n"
     )
     python.chmod(0o755)
     httpd.write("apps/played.py", "# never read\n")
     httpd.add(
         f"""
         WSGIDaemonProcess played python-home={home} {options}
-        WSGIScriptAlias /ws {httpd.root}/apps/played.py process-group=played application-group=%{{GLOBAL}}
+        WSGIScriptAlias /ws {httpd.root}/apps/played.py process-group=played
         <Directory {httpd.root}/apps>
             Require all granted
         </Directory>
@@ -58,5 +60,3 @@ def upgraded(httpd, path: str = "/ws/echo", tls: bool = False, timeout: float = 
     assert head.header("Sec-WebSocket-Accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
     assert head.header("Connection") == "Upgrade"
     return connection
-
-

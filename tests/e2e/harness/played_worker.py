@@ -1,7 +1,7 @@
 """A worker that the tests play: an echo behind a switch of protocols, whatever the bytes are.
 
-It takes the place of the Python of a process group (:mod:`harness.played`), finds the descriptors of
-a worker, and serves every connection by itself, without a gateway.
+It takes the place of the Python of a process group (:mod:`harness.played`), finds the descriptors
+of a worker, and serves every connection by itself, without a gateway.
 """
 
 import asyncio

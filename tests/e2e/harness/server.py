@@ -20,6 +20,8 @@ from .client import Connection, Response
 from .config import Config
 from .errorlog import ErrorLogs, Expectation
 from .gate import Gate
+from .http2 import Http2
+from .websocket import WebSocket
 
 RUNNING = r"resuming normal operations"
 #: The program of the supervisors.
@@ -287,6 +289,16 @@ class Httpd:
     ) -> Connection:
         """A new connection."""
         return Connection(self.tls_port if tls else self.port, tls, timeout, source)
+
+    def websocket(
+        self, path: str, headers=(), *, tls: bool = False, deflate: str | None = None, **options
+    ) -> WebSocket:
+        """A WebSocket on a connection of its own."""
+        return WebSocket(self.connect(tls, **options)).open(path, headers, deflate)
+
+    def http2(self, tls: bool = False, timeout: float = 20) -> Http2:
+        """A new connection that speaks HTTP/2 from its first byte."""
+        return Http2(self.tls_port if tls else self.port, tls, timeout)
 
     def url(self, path: str, tls: bool = False) -> str:
         """The URL of a path."""

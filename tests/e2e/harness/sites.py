@@ -21,3 +21,22 @@ def applications(httpd, **mounts: str) -> None:
         option = f" callable-object={name}" if name else ""
         lines.append(f'WSGIScriptAlias /{mount} "{httpd.apps / file}"{option}')
     httpd.add("\n".join(lines))
+
+
+def asgi_applications(httpd, **mounts: str) -> None:
+    """The same for ASGI applications; what follows a mount's file but for the callable are further
+    options of ASGIScriptAlias: ``asgi_applications(httpd, ws="asgi_websocket.py:echo pass-...")``.
+    """
+    lines = [
+        f'WSGIPythonPath "{httpd.apps}"',
+        "WSGIApplicationGroup %{GLOBAL}",
+        f'<Directory "{httpd.apps}">',
+        "    Require all granted",
+        "</Directory>",
+    ]
+    for mount, script in mounts.items():
+        file, _, options = script.partition(" ")
+        file, _, name = file.partition(":")
+        option = f" callable-object={name}" if name else ""
+        lines.append(f'ASGIScriptAlias /{mount} "{httpd.apps / file}"{option} {options}'.rstrip())
+    httpd.add("\n".join(lines))

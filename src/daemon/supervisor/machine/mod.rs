@@ -31,7 +31,7 @@ mod timers;
 use std::collections::BTreeMap;
 
 use crate::daemon::board::Running;
-use crate::daemon::control::{FromWorker, Reason, Script, ToWorker};
+use crate::daemon::control::{Application, FromWorker, Reason, Script, ToWorker};
 use crate::daemon::group::GroupConfig;
 use crate::exchange::Level;
 use crate::messages::Code;
@@ -64,6 +64,8 @@ pub struct Load {
     pub imports: Vec<Script>,
     /// What does not load makes the process fail: another one goes on with the old code.
     pub required: Vec<Script>,
+    /// ASGI applications that are started.
+    pub applications: Vec<Application>,
 }
 
 impl Load {
@@ -78,11 +80,13 @@ impl Load {
             Load {
                 imports: without(configured, loaded),
                 required: loaded.to_vec(),
+                applications: Vec::new(),
             }
         } else {
             Load {
                 imports: [configured, &without(loaded, configured)].concat(),
                 required: Vec::new(),
+                applications: Vec::new(),
             }
         }
     }
@@ -252,6 +256,8 @@ struct Worker {
     at_limit: bool,
     /// What it has said that it has loaded, in order.
     scripts: Vec<Script>,
+    /// The ASGI applications that it has started.
+    applications: Vec<Application>,
     /// Its requests that have run for too long.
     overdue: Vec<limits::Overdue>,
     /// How many samples in a row were over `max-rss`.
@@ -347,6 +353,7 @@ impl Machine {
                 self.failed(id, &text);
             }
             FromWorker::Loaded { script } => self.loaded(id, script),
+            FromWorker::Started { application } => self.started(id, application),
             FromWorker::Stale { script, mtime_us } => self.stale(id, script, mtime_us),
             FromWorker::Retire { reason } => self.retire(id, reason),
             FromWorker::Paused { reason } => self.paused(id, reason),

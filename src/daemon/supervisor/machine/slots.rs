@@ -3,7 +3,7 @@
 use super::replacing::Want;
 use super::timers::{Delay, Timer};
 use super::{Action, Load, Machine, Role, State, Worker, WorkerId};
-use crate::daemon::control::{Reason, Script, ToWorker};
+use crate::daemon::control::{Application, Reason, Script, ToWorker};
 
 /// The place of one worker.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Slot {
     pub(super) not_before: u64,
     /// What the last worker had loaded: its successor loads it before it is ready.
     pub(super) scripts: Vec<Script>,
+    /// The ASGI applications that it had started: likewise.
+    pub(super) applications: Vec<Application>,
     pub(super) starts: Delay,
     pub(super) retries: Delay,
 }
@@ -30,6 +32,7 @@ impl Default for Slot {
             want: None,
             not_before: 0,
             scripts: Vec::new(),
+            applications: Vec::new(),
             starts: Delay::new(100, 10_000),
             retries: Delay::new(1_000, 30_000),
         }
@@ -163,6 +166,7 @@ impl Machine {
             paused: false,
             at_limit: false,
             scripts: Vec::new(),
+            applications: Vec::new(),
             overdue: Vec::new(),
             over_rss: 0,
             told: false,
@@ -181,7 +185,11 @@ impl Machine {
             .want
             .is_some_and(|want| want.reason == Reason::InactivityTimeout);
         let loaded = if idle { &[] } else { &slot.scripts[..] };
-        Load::new(&self.config.imports, loaded, slot.current.is_some())
+        let applications = if idle { &[] } else { &slot.applications[..] };
+        Load {
+            applications: applications.to_vec(),
+            ..Load::new(&self.config.imports, loaded, slot.current.is_some())
+        }
     }
 
     pub(super) fn ready(&mut self, id: WorkerId, pid: u32) {
@@ -228,8 +236,10 @@ impl Machine {
         worker.has_served = true;
         let replaces = worker.replaces;
         let scripts = worker.scripts.clone();
+        let applications = worker.applications.clone();
         let state = &mut self.slots[slot];
         state.scripts = scripts;
+        state.applications = applications;
         state.current = Some(next);
         state.next = None;
         state.not_before = now;
@@ -271,6 +281,23 @@ impl Machine {
         let slot = &mut self.slots[worker.slot];
         if slot.current == Some(id) && !slot.scripts.contains(&script) {
             slot.scripts.push(script);
+        }
+    }
+
+    /// A worker has started an application, which takes the place of another of the same script and
+    /// name.
+    pub(super) fn started(&mut self, id: WorkerId, application: Application) {
+        fn note(applications: &mut Vec<Application>, new: &Application) {
+            applications.retain(|old| old.script != new.script || old.callable != new.callable);
+            applications.push(new.clone());
+        }
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        note(&mut worker.applications, &application);
+        let slot = &mut self.slots[worker.slot];
+        if slot.current == Some(id) {
+            note(&mut slot.applications, &application);
         }
     }
 
