@@ -235,12 +235,15 @@ impl Keeper<'_> {
             return false;
         }
         let now = Instant::now();
+        // Before the queue is looked into: what comes after that wakes it again.
+        if events[..count].iter().any(|event| event.u64 == WAKE) {
+            self.quiet();
+        }
         self.welcome(now);
         self.part();
         for event in &events[..count] {
             let (data, what) = (event.u64, event.events);
             if data == WAKE {
-                self.quiet();
                 continue;
             }
             let (index, side, generation) = decode(data);
