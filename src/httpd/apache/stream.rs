@@ -42,7 +42,7 @@ impl Request<'_> {
             let name = self.pool().copy(field.name.bytes());
             let value = self.pool().copy(field.value.bytes());
             // SAFETY: strings of the request's pool.
-            unsafe { fields.set(name.as_ptr(), value.as_ptr()) };
+            unsafe { fields.add(name.as_ptr(), value.as_ptr()) };
         }
         // SAFETY: a live request of this thread, and constants; nothing has been sent for it.
         unsafe {
