@@ -474,7 +474,7 @@ impl Application {
             let seconds = float(py, seconds.min(1e6))?;
             let ended = self.function(py, &ENDED)?;
             let name = interned(py, "shutdown")?;
-            super::awaitable::method(py, &lifespan, &name, &[&seconds, &ended]).map(drop)
+            super::coroutine::method(py, &lifespan, &name, &[&seconds, &ended]).map(drop)
         };
         if let Err(raised) = shut_down() {
             raised.clear(py);

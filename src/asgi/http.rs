@@ -162,7 +162,7 @@ impl Http {
         let task = self.task.borrow().as_ref().map(|task| task.clone_ref(py));
         if let Some(task) = task {
             let cancel = &py.interpreter().asgi().names.cancel;
-            if let Err(raised) = super::awaitable::method(py, &task, cancel, &[]) {
+            if let Err(raised) = super::coroutine::method(py, &task, cancel, &[]) {
                 raised.clear(py);
             }
         }

@@ -18,6 +18,7 @@
 //! | [`websocket`] | the same of a WebSocket |
 //! | [`message`] | the messages that an application sends |
 //! | [`awaitable`] | the Python objects `receive`, `send`, and what they return |
+//! | [`coroutine`] | coroutines of our own, and how others are driven |
 //! | [`task`] | the task that runs the application |
 //! | [`log`](mod@log) | which request a line of the log belongs to |
 //!
@@ -30,6 +31,7 @@
 pub mod application;
 pub mod arrival;
 pub mod awaitable;
+pub mod coroutine;
 pub mod event_loop;
 pub mod house;
 pub mod http;

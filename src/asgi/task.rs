@@ -9,9 +9,8 @@ use core::cell::{Cell, RefCell};
 
 use pyo3::ffi;
 
-use super::awaitable::{
-    Coroutine, Endpoint, Step, close_iterator, coroutine_slots, iterate, throw_into,
-};
+use super::awaitable::Endpoint;
+use super::coroutine::{Coroutine, Step, close_iterator, coroutine_slots, iterate, throw_into};
 use super::event_loop::PythonLoop;
 use crate::python::attach::Attached;
 use crate::python::interpreter::Interpreter;
@@ -122,7 +121,7 @@ fn call(py: Attached, application: &Owned, arguments: &[Owned; 3]) -> Result<Own
         return Ok(result);
     }
     // An awaitable of another kind: its iterator can be stepped as well.
-    super::awaitable::method(py, &result, &py.interpreter().asgi().names.await_, &[])
+    super::coroutine::method(py, &result, &py.interpreter().asgi().names.await_, &[])
 }
 
 impl Coroutine for Run {

@@ -1,5 +1,5 @@
-"""What an ASGI application learns of a request: every key of the scope, over HTTP/1.0, 1.1 and 2, of
-HTTP requests and of WebSockets."""
+"""What an ASGI application learns of a request: every key of the scope, over HTTP/1.0, 1.1 and 2,
+of HTTP requests and of WebSockets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The response: what ``send`` takes and refuses, when it reaches the client, and how a response that
-is not whole shows."""
+"""The response: what ``send`` takes and refuses, when it reaches the client, and how it shows if a
+response is not whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from harness.asgi import ANY, RAISED, UNFINISHED, line_of, stands_still
+from harness.asgi import ANY, RAISED, line_of, stands_still
 from harness.client import Truncated
 from harness.config import BOTH
 from harness.curl import curl

@@ -1,7 +1,7 @@
 //! What Python knows of an event loop, and the thread that runs it.
 
 use super::EventLoop;
-use crate::asgi::awaitable;
+use crate::asgi::coroutine;
 use crate::asgi::link::Phase;
 use crate::exchange::Level;
 use crate::messages;
@@ -211,12 +211,12 @@ impl EventLoop {
     pub fn wake_future(&self, py: Attached, future: &Owned) {
         let names = &py.interpreter().asgi().names;
         let wake = || -> Result<()> {
-            let done = awaitable::method(py, future, &names.done, &[])?;
+            let done = coroutine::method(py, future, &names.done, &[])?;
             // SAFETY: attached.
             if done.as_ptr() == unsafe { ffi::Py_True() } {
                 return Ok(());
             }
-            awaitable::method(py, future, &names.set_result, &[&Owned::none(py)]).map(drop)
+            coroutine::method(py, future, &names.set_result, &[&Owned::none(py)]).map(drop)
         };
         if let Err(raised) = wake() {
             raised.clear(py);

@@ -145,7 +145,6 @@ WRONG = {
     "text-with-surrogate": [ACCEPT, {"type": "websocket.send", "text": "\ud800"}],
     "close-code-5": [ACCEPT, {"type": "websocket.close", "code": 5}],
     "close-code-1005": [ACCEPT, {"type": "websocket.close", "code": 1005}],
-    "long-reason": [ACCEPT, {"type": "websocket.close", "code": 1000, "reason": "x" * 124}],
     "deny-after-accept": [
         ACCEPT,
         {"type": "websocket.http.response.start", "status": 403, "headers": []},

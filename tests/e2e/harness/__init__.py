@@ -6,6 +6,7 @@
 * :mod:`harness.errorlog`: which lines of the error log a test has announced.
 * :mod:`harness.client`: HTTP over a raw socket, for exact bytes and exact times.
 * :mod:`harness.websocket`: WebSockets on such a socket, frame by frame.
+* :mod:`harness.websocket_client`: the client of the ``websockets`` package.
 * :mod:`harness.http2`: HTTP/2 frame by frame, and WebSockets in its streams.
 * :mod:`harness.curl`: HTTP/2 through curl.
 """
