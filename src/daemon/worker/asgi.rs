@@ -198,14 +198,28 @@ impl House for Worker {
     fn bounds(&self) -> Bounds {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let config = &self.config;
+        if self.is_hasty.load(Ordering::Relaxed) {
+            let whole = match config.shutdown_timeout {
+                0 => LONGEST_SHUTDOWN,
+                timeout => seconds(timeout),
+            };
+            return Bounds {
+                request: None,
+                drain: whole / 4,
+                shutdown: whole / 2,
+            };
+        }
         Bounds {
             request: (config.request_timeout > 0).then(|| seconds(config.request_timeout)),
-            drain: match config.graceful_timeout {
+            drain: match self.patience.load(Ordering::Relaxed) {
                 0 => LONGEST_DRAIN,
                 // What is ended then has a moment left before the supervisor loses its patience.
-                graceful => seconds(graceful)
-                    .saturating_sub(Duration::from_secs(2))
-                    .max(seconds(graceful) / 2),
+                patience => {
+                    let patience = seconds(patience);
+                    patience
+                        .saturating_sub(Duration::from_secs(2))
+                        .max(patience / 3)
+                }
             },
             shutdown: match config.shutdown_timeout {
                 0 => LONGEST_SHUTDOWN,
