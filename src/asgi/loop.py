@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import sys
 import threading
+import time
 
 ASGI = {"version": "3.0", "spec_version": "2.4"}
 LIFESPAN = {"version": "3.0", "spec_version": "2.0"}
@@ -42,9 +43,13 @@ def run(loop, descriptor, ready, log):
     while not root.done():
         try:
             loop.run_until_complete(root)
-        except BaseException as error:
-            # SystemExit or KeyboardInterrupt of a task: no business of the server's.
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a task: no business of the server's.
             log(f"a task raised {type(error).__name__}, which ends neither the event loop nor the process")
+        except BaseException as error:
+            log(f"the event loop was left by {type(error).__name__}: {error}; it goes on")
+            # Whatever that was, it may come again at once.
+            time.sleep(0.1)
     del _ends[loop]
     loop.remove_reader(descriptor)
 
