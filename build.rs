@@ -92,6 +92,7 @@ mod httpd {
         "apr_hash_get",
         "apr_os_file_(get|put)",
         "apr_os_sock_get",
+        "apr_os_thread_(current|put)",
         "apr_palloc",
         "apr_pool_(allocator_get|cleanup_(null|register)|create_ex|destroy)",
         "apr_proc_other_child_(register|unregister)",

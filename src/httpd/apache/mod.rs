@@ -21,6 +21,7 @@ pub mod stream;
 pub mod suspended;
 pub mod table;
 pub mod text;
+pub mod thread;
 
 pub use array::Array;
 pub use brigade::Brigade;

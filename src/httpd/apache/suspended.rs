@@ -8,6 +8,7 @@
 use core::ptr::NonNull;
 use std::os::fd::RawFd;
 
+use super::thread::Thread;
 use super::{Connection, Request, mpm};
 use crate::httpd::sys::{self, conn_rec, request_rec, ring};
 
@@ -82,12 +83,15 @@ impl Suspended {
         }
     }
 
-    /// Makes the connection one that never blocks, and that keeps no memory which it does not use.
-    pub fn take_over(&mut self) {
+    /// Makes the connection one of `thread`, the calling one, that never blocks and keeps no memory
+    /// which it does not use.
+    pub fn take_over(&mut self, thread: Option<Thread>) {
         // SAFETY: the contract of `new`. The connection's allocator is its own, its pools are this
         // connection's and the requests'.
         unsafe {
             let connection = self.connection.as_ptr();
+            // The one that it had may end before it.
+            (*connection).current_thread = thread.map_or(core::ptr::null_mut(), Thread::as_ptr);
             trim(sys::apr_pool_allocator_get((*connection).pool));
             let socket = sys::ap_get_conn_socket(connection);
             sys::apr_socket_timeout_set(socket, 0);

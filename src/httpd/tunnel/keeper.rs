@@ -18,6 +18,7 @@ use super::machine::Buffer;
 use super::parked::{Interest, Parked, Step};
 use super::{GRACE, LARGEST, LOOK, is_stopping};
 use crate::exchange::Level;
+use crate::httpd::apache::thread::Thread;
 use crate::httpd::apache::{Pool, Server};
 use crate::httpd::sys::boundary::{Place as LogPlace, guard};
 use crate::httpd::sys::{self, apr_status_t};
@@ -170,6 +171,7 @@ unsafe extern "C" fn stop(_: *mut c_void) -> apr_status_t {
 fn run(shared: &Shared) {
     let mut keeper = Keeper {
         shared,
+        thread: Thread::adopt(),
         places: Vec::new(),
         free: Vec::new(),
         newcomers: Vec::new(),
@@ -210,6 +212,8 @@ enum Side {
 
 struct Keeper<'k> {
     shared: &'k Shared,
+    /// This thread, for httpd's modules.
+    thread: Option<Thread>,
     places: Vec<Place>,
     free: Vec<u32>,
     /// Those that the MPM has not quite let go of.
@@ -323,7 +327,7 @@ impl Keeper<'_> {
     }
 
     fn settle(&mut self, mut parked: Parked, now: Instant) {
-        parked.take_over();
+        parked.take_over(self.thread);
         if self.stopped {
             parked.stop();
         }

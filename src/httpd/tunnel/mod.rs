@@ -94,8 +94,8 @@ fn note_end(request: Request<'_>, tunnel: &Tunnel, end: End) {
     request.set_bytes_sent(tunnel.sent());
     let line = match end {
         End::Died => format!(
-            "{TUNNEL_DIED}a worker ended while it had a WebSocket, which is closed; see the \
-             supervisor's message about it: {}",
+            "{TUNNEL_DIED}what served a WebSocket ended without closing it; see the other messages \
+             of that time: {}",
             request.uri().escape_ascii()
         ),
         End::Malformed => format!(

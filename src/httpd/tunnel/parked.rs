@@ -10,6 +10,7 @@ use super::ends::Ends;
 use super::machine::{Buffer, End, Ready, Tunnel, Turn, Wants};
 use super::{keeper, note_end};
 use crate::httpd::apache::suspended::Suspended;
+use crate::httpd::apache::thread::Thread;
 use crate::httpd::apache::{Connection, Request};
 use crate::httpd::sys::boundary::{Place, guard};
 use crate::httpd::sys::{self, apr_status_t, conn_rec, request_rec};
@@ -156,9 +157,9 @@ impl Parked {
         self.0.departure.as_ref().is_none_or(Departure::is_over)
     }
 
-    /// To be called first, when the MPM has let go.
-    pub fn take_over(&mut self) {
-        self.0.suspended.take_over();
+    /// To be called first, when the MPM has let go, by the keeper: `thread`.
+    pub fn take_over(&mut self, thread: Option<Thread>) {
+        self.0.suspended.take_over(thread);
     }
 
     /// The sockets: the client's, and the worker's while it is needed; -1 for one that there is not.
