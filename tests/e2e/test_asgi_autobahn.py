@@ -12,7 +12,6 @@ import zlib
 
 import pytest
 from harness.client import Truncated
-from harness.config import BOTH
 from harness.sites import asgi_applications
 from harness.websocket import (
     BINARY,
@@ -27,7 +26,8 @@ from harness.websocket import (
 )
 
 pytestmark = pytest.mark.rwsgi
-MODES = BOTH
+#: One of them: behind httpd's side of the connection it is the same server.
+MODES = ("daemon",)
 #: By name: over TLS, and the parameters of permessage-deflate that are offered.
 VARIANTS = {"plain": (False, None), "tls": (True, None), "compressed": (False, "")}
 

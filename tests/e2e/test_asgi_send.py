@@ -125,7 +125,7 @@ def test_slow_client_stops_the_application(server):
 
 def test_slow_client_over_http_2(server):
     skip_without_http_2(server)
-    pieces = 256
+    pieces = 160
     with server.http2() as connection:
         stream = connection.begin(f"/http/flood?name=slow2&count={pieces}").read_head()
         assert stream.status == 200

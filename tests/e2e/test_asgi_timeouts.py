@@ -82,7 +82,7 @@ def test_cancellation_that_is_handled(new_httpd):
 
 def test_cancellation_that_is_ignored(new_httpd):
     """It is not waited for; the worker lives on or is replaced, and others are served."""
-    with group(new_httpd, "request-timeout=1 graceful-timeout=2") as httpd:
+    with group(new_httpd, "request-timeout=1 graceful-timeout=2 shutdown-timeout=1") as httpd:
         httpd.expect_log(TOO_LONG, count=None)
         httpd.allow_log("RWSGI04|request_timeout")
         begin = time.monotonic()

@@ -192,6 +192,7 @@ def test_client_that_does_not_read_and_goes(server):
 # Pings
 
 
+@pytest.mark.modes("daemon")
 def test_client_that_answers_pings(server):
     with server.websocket("/ping/echo") as socket:
         for _ in range(3):
@@ -202,6 +203,7 @@ def test_client_that_answers_pings(server):
         assert socket.message() == "still here"
 
 
+@pytest.mark.modes("daemon")
 def test_client_that_does_not_answer_pings(server):
     """It is gone: the socket is closed, and the application told."""
     file = server.root / "data" / "unanswered"
@@ -212,6 +214,7 @@ def test_client_that_does_not_answer_pings(server):
     assert json.loads(line_of(server, file))[0] in (1006, 1011)
 
 
+@pytest.mark.modes("daemon")
 def test_no_pings(server):
     with server.websocket("/quiet/echo") as quiet, server.websocket("/ping/echo") as pinged:
         frames = [pinged.frame() for _ in range(1)]

@@ -17,7 +17,7 @@ from asgi_support import (
 )
 
 #: How many requests are in their handlers.
-INSIDE = {"now": 0, "ever": 0}
+INSIDE = {"now": 0}
 
 
 async def look(scope, receive, send):
@@ -111,7 +111,8 @@ async def application(scope, receive, send):
     if below(scope) == "/look":
         return await look(scope, receive, send)
     INSIDE["now"] += 1
-    INSIDE["ever"] += 1
+    if "file" in query(scope):
+        support.note(query(scope)["file"] + ".begun", "begun")
     try:
         if scope["type"] == "websocket":
             note(scope, str(await websocket(receive, send)))
