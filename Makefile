@@ -24,6 +24,8 @@ PORT ?= 8000
 MPM ?= event
 # embedded: in httpd's own processes. daemon: in processes of their own (see docs/daemon.md).
 MODE ?= embedded
+# The sample site: django (WSGI), or fastapi (ASGI).
+APP ?= django
 DESTDIR ?=
 # Passed on to pytest, for example PYTEST="-k django -x".
 PYTEST ?=
@@ -34,7 +36,7 @@ BENCH ?=
 
 # rustup installs here, and a shell started before that does not know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin
-export PYTHON PYTHONS APXS CARGO CARGOFLAGS PORT MPM MODE DESTDIR PYTEST
+export PYTHON PYTHONS APXS CARGO CARGOFLAGS PORT MPM MODE APP DESTDIR PYTEST
 export PYTHONDONTWRITEBYTECODE := 1
 
 TOOLS := tests/tools
@@ -66,7 +68,7 @@ venv: ## Create the virtual environment of the tests, build/venv
 	@$(TOOLS)/venv.sh
 
 .PHONY: run
-run: deps ## Serve the sample Django site on 127.0.0.1:PORT (8000); MODE=daemon, MPM=prefork
+run: deps ## Serve a sample site on 127.0.0.1:PORT (8000); APP=fastapi, MODE=daemon, MPM=prefork
 	@$(READABLE) run-here
 .PHONY: run-here
 run-here: build venv

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::asgi::house::Embedded;
 use crate::asgi::loops;
@@ -183,10 +183,13 @@ unsafe extern "C" fn stop(deadline_ms: u32) {
                 reporter::stopping("", None);
                 reporter::stopped();
             }
-            let deadline = Duration::from_millis(deadline_ms.into());
+            let mut deadline = Duration::from_millis(deadline_ms.into());
             if !attach::thread_is_inside() {
+                let began = Instant::now();
                 loops::hurry();
-                loops::wait_for_end(deadline);
+                loops::wait_for_end(deadline.mul_f64(0.9));
+                // Exit handlers get what is left.
+                deadline = deadline.saturating_sub(began.elapsed());
             }
             stop::stop(deadline, || {
                 if let Some(runtime) = runtime::runtime() {

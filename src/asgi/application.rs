@@ -443,7 +443,11 @@ impl Application {
                 if let Err(raised) = put {
                     raised.clear(py);
                 }
-                self.run(py, request);
+                if request.endpoint.is_gone() {
+                    end(py, &request.endpoint, Ok(()));
+                } else {
+                    self.run(py, request);
+                }
             } else {
                 self.refuse(py, &request.endpoint);
             }

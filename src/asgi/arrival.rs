@@ -25,13 +25,20 @@ use crate::websocket::handshake;
 /// Reads and does what is to be done. `at_end`: the peer is known to have closed.
 pub fn read(event_loop: &'static EventLoop, py: Attached, link: &Rc<Link>, at_end: bool) {
     let mut buffer = event_loop.take_buffer();
-    loop {
+    for round in 0.. {
         if link.is_closed() {
+            break;
+        }
+        if round == ROUNDS {
+            // Others have their turn.
+            event_loop.look_again(link.token);
             break;
         }
         let phase = link.phase.borrow().clone();
         let goes_on = match &phase {
+            Phase::Idle if link.owes_body.get() => skip_body(event_loop, py, link, &mut buffer),
             Phase::Idle => read_request(event_loop, py, link, &mut buffer),
+            Phase::Closing => read_nothing(event_loop, link, &mut buffer),
             Phase::Http(http) => read_body(event_loop, py, link, http, &mut buffer),
             Phase::WebSocket(session) => read_tunnel(event_loop, py, link, session, &mut buffer),
         };
@@ -44,6 +51,9 @@ pub fn read(event_loop: &'static EventLoop, py: Attached, link: &Rc<Link>, at_en
     }
     event_loop.give_buffer(buffer);
 }
+
+/// So often is read from one connection before others have their turn.
+const ROUNDS: u32 = 2;
 
 /// Whether there may be more to read.
 enum Goes {
@@ -103,6 +113,61 @@ fn read_request(
         },
         Whole::Never(why) => {
             refuse(event_loop, link, why);
+            Goes::Stopped
+        }
+    }
+}
+
+/// A body that was asked for by a request that is over.
+#[cold]
+fn skip_body(
+    event_loop: &'static EventLoop,
+    py: Attached,
+    link: &Rc<Link>,
+    buffer: &mut [u8],
+) -> Goes {
+    let header = Header::peek(&link.input.borrow());
+    match header {
+        Some(Ok(header)) if matches!(header.kind, Kind::Body | Kind::BodyFailed) => {
+            let length = HEADER + header.length as usize;
+            let mut input = link.input.borrow_mut();
+            if input.len() >= length {
+                input.drain(..length);
+                let ends = flag::END | flag::GRANT_DONE;
+                if header.kind == Kind::BodyFailed || header.flags & ends != 0 {
+                    link.owes_body.set(false);
+                }
+                return Goes::On;
+            }
+        }
+        // It has not been asked after all, or says something else: judged as usual.
+        Some(_) => {
+            link.owes_body.set(false);
+            return Goes::On;
+        }
+        None => {}
+    }
+    match link.read(buffer) {
+        Got::Bytes(count) => {
+            link.input.borrow_mut().extend_from_slice(&buffer[..count]);
+            Goes::On
+        }
+        Got::Nothing => Goes::Stopped,
+        Got::End => {
+            event_loop.on_end(py, link);
+            Goes::Stopped
+        }
+    }
+}
+
+/// Nothing that comes means anything any more.
+#[cold]
+fn read_nothing(event_loop: &EventLoop, link: &Rc<Link>, buffer: &mut [u8]) -> Goes {
+    match link.read(buffer) {
+        Got::Bytes(_) => Goes::On,
+        Got::Nothing => Goes::Stopped,
+        Got::End => {
+            event_loop.remove(link);
             Goes::Stopped
         }
     }
@@ -245,7 +310,7 @@ fn accept(
     request: &WireRequest<'_>,
     frame: &[u8],
 ) {
-    if event_loop.is_draining() {
+    if event_loop.ends() {
         link.send_header(Kind::Retry, flag::CLOSE, Refused::Draining as u16);
         event_loop.remove(link);
         return;
@@ -279,7 +344,7 @@ fn accept(
         Ok(application) => application,
         Err(Missing::Failed) => {
             event_loop.house.finished();
-            let flags = if event_loop.is_draining() {
+            let flags = if event_loop.ends() {
                 flag::END | flag::CLOSE
             } else {
                 flag::END

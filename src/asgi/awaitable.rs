@@ -53,6 +53,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether nobody is there any more to be answered.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Endpoint::Http(http) => http.is_gone(),
+            Endpoint::WebSocket(session) => session.is_gone(),
+        }
+    }
+
     fn thread(&self) -> usize {
         match self {
             Endpoint::Http(http) => http.event_loop.thread(),
@@ -201,6 +209,10 @@ unsafe extern "C" fn call(
 
 impl Coroutine for Awaitable {
     fn step(&self, py: Attached, value: Option<&Owned>) -> Result<Step> {
+        if crate::python::request::this_thread() != self.endpoint.thread() {
+            let what = "receive() and send() must be awaited in the server's event loop";
+            return Err(raise(py, Kind::Runtime, what));
+        }
         let mut message = match self.state.take() {
             State::Over => {
                 return Err(raise(
@@ -209,13 +221,7 @@ impl Coroutine for Awaitable {
                     "cannot reuse an awaitable that has been awaited",
                 ));
             }
-            State::New(message) => {
-                if crate::python::request::this_thread() != self.endpoint.thread() {
-                    let what = "receive() and send() must be awaited in the server's event loop";
-                    return Err(raise(py, Kind::Runtime, what));
-                }
-                message
-            }
+            State::New(message) => message,
             State::Waiting(iterator) => match iterate(py, &iterator, value)? {
                 Step::Yielded(future) => {
                     self.state.replace(State::Waiting(iterator));

@@ -55,6 +55,10 @@ pub trait House: Send + Sync {
     /// over it.
     fn take_back(&self, socket: OwnedFd, frame: Vec<u8>, why: Returned);
 
+    /// Whether a loop that is told to drain ends when nothing is in hand, and begins nothing: others
+    /// take its requests. Otherwise it only ends what has no end of its own.
+    fn has_successor(&self) -> bool;
+
     /// How busy the process is, as the frame that ends a reply tells it.
     fn load(&self) -> u16;
 
@@ -91,6 +95,10 @@ impl House for Embedded {
 
     fn take_back(&self, _: OwnedFd, _: Vec<u8>, _: Returned) {
         // Closed: the client answers for it. Nothing of this process asks for it.
+    }
+
+    fn has_successor(&self) -> bool {
+        false
     }
 
     fn load(&self) -> u16 {

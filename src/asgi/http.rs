@@ -13,7 +13,7 @@ use pyo3::ffi;
 use super::application::Application;
 use super::awaitable::Poll;
 use super::event_loop::EventLoop;
-use super::link::{HIGH_WATER, Link, Sent};
+use super::link::{HIGH_WATER, Link, Phase, Sent};
 use super::message::{Message, is};
 use super::state::dict;
 use crate::daemon::wire::request::WireRequest;
@@ -176,6 +176,11 @@ impl Http {
         }
     }
 
+    /// Whether the client has gone, or nothing is to be answered any more.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get() || self.token.get() == 0
+    }
+
     /// Called about every second. `longest` is how long it may take to answer, `grace` how long a
     /// cancelled task may go on.
     pub fn on_tick(&self, py: Attached, now: Instant, longest: Option<Duration>, grace: Duration) {
@@ -227,6 +232,11 @@ impl Http {
         // What goes on after the whole response does so for the application's own reasons.
         if self.stage.replace(Stage::Over) != Stage::Over {
             self.gone_at.set(Some(Instant::now()));
+        }
+        let link = self.link.take();
+        if let Some(link) = link {
+            *link.phase.borrow_mut() = Phase::Closing;
+            self.event_loop.remove(&link);
         }
         self.wake(py, &self.waiters);
         self.wake(py, &self.senders);
@@ -298,7 +308,7 @@ impl Http {
             }
         }
         let future = self.event_loop.new_future(py)?;
-        self.waiters.borrow_mut().push(future.clone_ref(py));
+        self.event_loop.add_waiter(py, &self.waiters, &future);
         Ok(Poll::Wait(future))
     }
 
@@ -320,7 +330,7 @@ impl Http {
             return Ok(Poll::Ready(Owned::none(py)));
         }
         let future = self.event_loop.new_future(py)?;
-        self.senders.borrow_mut().push(future.clone_ref(py));
+        self.event_loop.add_waiter(py, &self.senders, &future);
         Ok(Poll::Wait(future))
     }
 
@@ -349,7 +359,13 @@ impl Http {
         if self.stage.get() != Stage::Silent {
             return Err(unexpected(py, &names.response_start, self.stage.get()));
         }
-        let (status, length) = encode_head(py, message, &mut self.head.borrow_mut())?;
+        // Headers may be an iterator, which is the application's code and may come here as well.
+        let mut head = self.head.take();
+        let (status, length) = encode_head(py, message, &mut head)?;
+        if self.stage.get() != Stage::Silent {
+            return Err(unexpected(py, &names.response_start, self.stage.get()));
+        }
+        *self.head.borrow_mut() = head;
         let bodyless = matches!(status, 204 | 304) || self.is_head;
         self.observe(|observation| observation.note_status(status));
         self.declared.set(length.filter(|_| !bodyless));
@@ -427,12 +443,22 @@ impl Http {
         if last {
             self.stage.set(Stage::Over);
             self.wake(py, &self.waiters);
-            self.event_loop.reply_ended(self.token.get());
+            self.reply_ended();
         }
     }
 
+    /// The connection is free for the next request.
+    fn reply_ended(&self) {
+        if self.body.borrow().asked
+            && let Some(link) = &*self.link.borrow()
+        {
+            link.owes_body.set(true);
+        }
+        self.event_loop.reply_ended(self.token.get());
+    }
+
     fn end_flags(&self) -> u8 {
-        if self.event_loop.is_draining() {
+        if self.event_loop.ends() {
             flag::END | flag::CLOSE
         } else {
             flag::END
@@ -489,7 +515,7 @@ impl Http {
         }
         self.stage.set(Stage::Over);
         self.wake(py, &self.waiters);
-        self.event_loop.reply_ended(self.token.get());
+        self.reply_ended();
         Ok(())
     }
 
@@ -613,7 +639,7 @@ impl Http {
         };
         self.stage.set(Stage::Over);
         if sent == Sent::Accepted {
-            self.event_loop.reply_ended(self.token.get());
+            self.reply_ended();
         }
     }
 
@@ -623,7 +649,7 @@ impl Http {
             link.send_header(Kind::Status, self.end_flags(), 500);
         }
         self.stage.set(Stage::Over);
-        self.event_loop.reply_ended(self.token.get());
+        self.reply_ended();
         self.let_go(py);
     }
 
@@ -656,7 +682,7 @@ impl Http {
                 }
             }
             self.stage.set(Stage::Over);
-            self.event_loop.reply_ended(self.token.get());
+            self.reply_ended();
         }
         self.on_gone(py);
         self.let_go(py);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::http::Http;
 use super::websocket::Session;
@@ -28,6 +28,9 @@ pub enum Phase {
     Http(Arc<Http>),
     /// It is a tunnel.
     WebSocket(Arc<Session>),
+    /// It is closed as soon as everything has been sent: what comes is not looked at. (After a
+    /// tunnel it is the end user's own bytes.)
+    Closing,
 }
 
 /// What waits to be sent.
@@ -56,8 +59,8 @@ pub struct Link {
     watches_room: Cell<bool>,
     /// Nothing more is read from it at present: there may be something.
     pub stopped: Cell<bool>,
-    /// It is closed when everything has been sent.
-    closes: Cell<bool>,
+    /// The answer to a READ of an earlier request has not come to its end: nobody wants it.
+    pub owes_body: Cell<bool>,
 }
 
 /// What became of something that was to be sent.
@@ -98,9 +101,10 @@ impl Link {
             waiting: Cell::new(0),
             watches_room: Cell::new(false),
             stopped: Cell::new(false),
-            closes: Cell::new(false),
+            owes_body: Cell::new(false),
         };
         link.watch(libc::EPOLL_CTL_ADD, 0)?;
+        open_descriptors().push(fd);
         Ok(Rc::new(link))
     }
 
@@ -127,12 +131,18 @@ impl Link {
         self.output.borrow_mut().clear();
         self.waiting.set(0);
         *self.input.borrow_mut() = Vec::new();
-        drop(self.socket.take());
+        drop(self.drop_socket());
+    }
+
+    fn drop_socket(&self) -> Option<OwnedFd> {
+        let socket = self.socket.take()?;
+        open_descriptors().retain(|fd| *fd != self.fd);
+        Some(socket)
     }
 
     /// Closes it as soon as everything has been sent; whether that is now.
     pub fn close_when_sent(&self) -> bool {
-        self.closes.set(true);
+        *self.phase.borrow_mut() = Phase::Closing;
         if self.waiting.get() == 0 {
             self.close();
             return true;
@@ -142,7 +152,7 @@ impl Link {
 
     /// Gives the socket away; nothing waits.
     pub fn into_socket(&self) -> Option<OwnedFd> {
-        let socket = self.socket.take()?;
+        let socket = self.drop_socket()?;
         // SAFETY: open descriptors. It fails only if it is not in the set.
         unsafe {
             libc::epoll_ctl(
@@ -311,7 +321,7 @@ impl Link {
         if self.watches_room.replace(false) {
             let _ = self.watch(libc::EPOLL_CTL_MOD, 0);
         }
-        if self.closes.get() {
+        if matches!(*self.phase.borrow(), Phase::Closing) {
             self.close();
         }
         Sent::Accepted
@@ -349,6 +359,25 @@ impl Link {
             ..Header::new(Kind::Log, payload.len() as u32)
         };
         self.send([&header.encode(), &payload]) == Sent::Accepted
+    }
+}
+
+/// The descriptors of all connections of the process: what a child that an application forks has to
+/// close, so that httpd sees the end of a connection when this process ends it.
+static OPEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+fn open_descriptors() -> MutexGuard<'static, Vec<RawFd>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes the connections in a process that has been forked off this one.
+pub fn close_in_forked_child() {
+    // Somebody may have held the lock when the process was forked: then nothing can be done.
+    if let Ok(descriptors) = OPEN.try_lock() {
+        for fd in descriptors.iter() {
+            // SAFETY: the descriptor of an open connection, of no use to this process.
+            unsafe { libc::close(*fd) };
+        }
     }
 }
 

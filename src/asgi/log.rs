@@ -75,7 +75,7 @@ pub fn log(py: Attached, level: Level, source: Option<Source<'_>>, lines: &[Vec<
     };
     let (event_loop, token) = match &endpoint {
         Endpoint::Http(http) => (http.event_loop, http.log_token()),
-        Endpoint::WebSocket(session) => (session.event_loop, session.token.get()),
+        Endpoint::WebSocket(session) => (session.event_loop, session.log_token()),
     };
     if token == 0 {
         return false;

@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import sys
 import threading
+import time
 
 ASGI = {"version": "3.0", "spec_version": "2.4"}
 LIFESPAN = {"version": "3.0", "spec_version": "2.0"}
@@ -36,27 +37,35 @@ def run(loop, descriptor, ready, log):
     threading.current_thread().name = "rwsgi-loop"
     asyncio.set_event_loop(loop)
     loop.add_reader(descriptor, ready)
-    while not stopping(loop):
+    end = _ends[loop] = loop.create_future()
+    # Libraries (anyio) look for the task that the loop runs for; it ends when that ends.
+    root = loop.create_task(_wait_for(end))
+    while not root.done():
         try:
-            loop.run_forever()
-        except BaseException as error:
-            # SystemExit or KeyboardInterrupt of a task: no business of the server's.
+            loop.run_until_complete(root)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a task: no business of the server's.
             log(f"a task raised {type(error).__name__}, which ends neither the event loop nor the process")
+        except BaseException as error:
+            log(f"the event loop was left by {type(error).__name__}: {error}; it goes on")
+            # Whatever that was, it may come again at once.
+            time.sleep(0.1)
+    del _ends[loop]
     loop.remove_reader(descriptor)
 
 
-# Loops that shall end.
-_stopping = set()
+async def _wait_for(end):
+    await end
 
 
-def stopping(loop):
-    return loop in _stopping
+# What ends a loop.
+_ends = {}
 
 
 def stop(loop):
     """Ends `run`; called on the loop's thread."""
-    _stopping.add(loop)
-    loop.stop()
+    if not _ends[loop].done():
+        _ends[loop].set_result(None)
 
 
 def finish(loop, seconds):
@@ -69,7 +78,6 @@ def finish(loop, seconds):
             loop.run_until_complete(asyncio.wait(tasks, timeout=seconds))
         loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), seconds))
     finally:
-        _stopping.discard(loop)
         asyncio.set_event_loop(None)
         if not [task for task in tasks if not task.done()]:
             loop.close()

@@ -1,7 +1,8 @@
 //! The event loops of this process: one for each application group that serves ASGI.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::event_loop::EventLoop;
@@ -34,7 +35,11 @@ pub fn of(
         .find(|(slot, _)| *slot == interpreter.slot())
         .map(|(_, event_loop)| *event_loop);
     if let Some(known) = known {
-        return Ok(known);
+        return if known.has_ended() {
+            Err(NoLoop)
+        } else {
+            Ok(known)
+        };
     }
     static FORKS: Once = Once::new();
     FORKS.call_once(|| {
@@ -44,6 +49,9 @@ pub fn of(
     match EventLoop::start(interpreter, house) {
         Ok(event_loop) => {
             loops.push((interpreter.slot(), event_loop));
+            if DRAINS.load(Ordering::Acquire) {
+                event_loop.drain();
+            }
             Ok(event_loop)
         }
         Err(error) => {
@@ -91,13 +99,23 @@ pub fn connect_raw(runtime: &'static Runtime, group: &[u8], house: &'static dyn 
     connect(runtime, group, house).map_or(-1, OwnedFd::into_raw_fd)
 }
 
+/// All of them. A signal handler that ends the process may come here while its own thread has the
+/// lock: it finds none then.
 fn all() -> Vec<&'static EventLoop> {
-    let loops = LOOPS.lock().unwrap_or_else(PoisonError::into_inner);
+    let loops = match LOOPS.try_lock() {
+        Ok(loops) => loops,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return Vec::new(),
+    };
     loops.iter().map(|(_, event_loop)| *event_loop).collect()
 }
 
+/// Whether loops have been told to end: one that begins then ends as well.
+static DRAINS: AtomicBool = AtomicBool::new(false);
+
 /// Has all loops end what they do. Any thread.
 pub fn drain() {
+    DRAINS.store(true, Ordering::Release);
     for event_loop in all() {
         event_loop.drain();
     }
@@ -105,6 +123,7 @@ pub fn drain() {
 
 /// The same, without waiting for what is in hand. Any thread.
 pub fn hurry() {
+    DRAINS.store(true, Ordering::Release);
     for event_loop in all() {
         event_loop.hurry();
     }
@@ -121,7 +140,6 @@ pub fn wait_for_end(longest: Duration) {
 
 /// A loop that has something in hand and has not gone round for so long; told of once.
 pub fn stuck(longest: Duration) -> Option<&'static EventLoop> {
-    use core::sync::atomic::Ordering;
     let now = crate::daemon::board::now_ms();
     let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
     all().into_iter().find(|event_loop| {
@@ -140,4 +158,5 @@ extern "C" fn in_forked_child() {
             event_loop.close_in_forked_child();
         }
     }
+    super::link::close_in_forked_child();
 }

@@ -91,6 +91,8 @@ names! {
     await_ = "__await__"
     call_soon = "call_soon"
     value = "value"
+    self_ = "__self__"
+    get_coro = "get_coro"
 }
 
 /// Everything that an interpreter has for ASGI.

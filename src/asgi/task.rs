@@ -120,6 +120,11 @@ fn call(py: Attached, application: &Owned, arguments: &[Owned; 3]) -> Result<Own
     if unsafe { ffi::PyCoro_CheckExact(result.as_ptr()) } != 0 {
         return Ok(result);
     }
+    // A coroutine of `types.coroutine` is a generator.
+    // SAFETY: a live object.
+    if unsafe { ffi::PyGen_CheckExact(result.as_ptr()) } != 0 {
+        return Ok(result);
+    }
     // An awaitable of another kind: its iterator can be stepped as well.
     super::coroutine::method(py, &result, &py.interpreter().asgi().names.await_, &[])
 }
@@ -195,6 +200,7 @@ fn start_eagerly(py: Attached, python: &PythonLoop, run: &Owned) -> Result<Owned
 fn start_eagerly(py: Attached, python: &PythonLoop, run: &Owned) -> Result<Owned> {
     let arguments = tuple(py, [run.clone_ref(py)])?;
     let names = &py.interpreter().asgi().names;
+    python.making.set(run.as_ptr());
     // SAFETY: live objects; the loop is an instance of a Python class and has attributes of its own.
     let task = unsafe {
         let catches = ffi::PyObject_SetAttr(
@@ -217,6 +223,7 @@ fn start_eagerly(py: Attached, python: &PythonLoop, run: &Owned) -> Result<Owned
         }
         task?
     };
+    python.making.set(core::ptr::null_mut());
     if let Some((step, context)) = python.caught.take() {
         // SAFETY: a live context, which is not entered; a live callable.
         order::outside(py, || unsafe {

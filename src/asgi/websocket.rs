@@ -12,10 +12,10 @@ use super::application::Application;
 use super::awaitable::Poll;
 use super::event_loop::EventLoop;
 use super::http::encode_head;
-use super::link::{HIGH_WATER, Link, Sent};
+use super::link::{HIGH_WATER, Link, Phase, Sent};
 use super::message::{Fields, Message, is};
 use super::state::dict;
-use crate::daemon::wire::{HEADER, Header, Kind, flag, reply};
+use crate::daemon::wire::{HEADER, Header, Kind, LARGEST, flag, reply};
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{AsgiSettings, Level, Pair, Slice, Text};
 use crate::messages;
@@ -32,6 +32,9 @@ const CLOSING: Duration = Duration::from_secs(5);
 const GONE_GRACE: Duration = Duration::from_secs(5);
 /// Bytes of messages that wait for the application, beside their number.
 const QUEUE_BYTES: usize = 1024 * 1024;
+
+/// No larger message is sent: what fits into a frame of the wire.
+const LARGEST_MESSAGE: usize = LARGEST as usize - 1024;
 
 /// Going away for a restart (IANA WebSocket Close Code registry).
 const SERVICE_RESTART: u16 = 1012;
@@ -81,6 +84,8 @@ pub struct Session {
     head: RefCell<Vec<u8>>,
     closing_since: Cell<Option<Instant>>,
     cancelled_at: Cell<Option<Instant>>,
+    /// The process ends: nothing is waited for.
+    restarts: Cell<bool>,
     over_since: Cell<Option<Instant>>,
     /// Its place among what the loop has in hand.
     pub place: Cell<u32>,
@@ -123,6 +128,7 @@ impl Session {
             head: RefCell::default(),
             closing_since: Cell::new(None),
             cancelled_at: Cell::new(None),
+            restarts: Cell::new(false),
             over_since: Cell::new(None),
             place: Cell::new(0),
             counted: Cell::new(true),
@@ -166,10 +172,27 @@ impl Session {
         event_loop.house.finished();
     }
 
+    /// Whether the client has gone, or nothing is to be answered any more.
+    pub fn is_gone(&self) -> bool {
+        self.stage.get() == Stage::Over || self.token.get() == 0
+    }
+
+    /// The connection on which lines for the log may be sent; 0 when it is over.
+    pub fn log_token(&self) -> u64 {
+        match self.stage.get() {
+            Stage::Over => 0,
+            _ => self.token.get(),
+        }
+    }
+
     // ---- the connection has something ------------------------------------------------------
 
     /// Whether messages may still be taken.
     pub fn has_room(&self) -> bool {
+        // After our close messages are dropped, and the client's close is awaited.
+        if self.stage.get() == Stage::Closing {
+            return true;
+        }
         let most = usize::from(self.settings.websocket_queue.max(1));
         self.queue.borrow().len() < most && self.queued_bytes.get() < QUEUE_BYTES
     }
@@ -226,6 +249,11 @@ impl Session {
         self.disconnect
             .borrow_mut()
             .get_or_insert((ABNORMAL, String::new()));
+        let link = self.link.take();
+        if let Some(link) = link {
+            *link.phase.borrow_mut() = Phase::Closing;
+            self.event_loop.remove(&link);
+        }
         self.wake(py, &self.waiters);
         self.wake(py, &self.senders);
         self.count_out();
@@ -289,7 +317,6 @@ impl Session {
         self.protocol.replace(None);
         let link = self.link.take();
         if let Some(link) = link {
-            *link.phase.borrow_mut() = super::link::Phase::Idle;
             if link.close_when_sent() {
                 self.event_loop.remove(&link);
             }
@@ -311,6 +338,7 @@ impl Session {
         self.stage.set(Stage::Closing);
         self.closing_since.set(Some(Instant::now()));
         self.transmit(py, &out, 0);
+        self.look_again();
     }
 
     // ---- time ------------------------------------------------------------------------------
@@ -320,12 +348,15 @@ impl Session {
         match self.stage.get() {
             Stage::Open => self.ping(py, now),
             Stage::Closing => {
-                let late = self
-                    .closing_since
-                    .get()
-                    .is_some_and(|since| now.duration_since(since) > CLOSING);
+                let late = self.closing_since.get().is_some_and(|since| {
+                    let longest = if self.restarts.get() { grace } else { CLOSING };
+                    now.duration_since(since) > longest
+                });
                 if late {
                     self.finish(py, b"");
+                    if self.restarts.get() && self.cancelled_at.get().is_none() {
+                        self.cancel(py);
+                    }
                 }
             }
             Stage::Asking | Stage::Denying | Stage::DenyingBody => {
@@ -358,7 +389,7 @@ impl Session {
         );
         self.event_loop.house.log(Level::Warning, line.as_bytes());
         if self.stage.get() != Stage::Over {
-            self.end_with_status(503);
+            self.end_with_status(py, 503);
         }
         self.let_go(py);
     }
@@ -399,10 +430,11 @@ impl Session {
                 self.disconnect
                     .borrow_mut()
                     .get_or_insert((SERVICE_RESTART, String::new()));
+                self.restarts.set(true);
                 self.close(py, SERVICE_RESTART, "");
                 self.wake(py, &self.waiters);
             }
-            Stage::Closing => {}
+            Stage::Closing => self.restarts.set(true),
             Stage::Asking | Stage::Denying | Stage::DenyingBody | Stage::Over => self.cancel(py),
         }
     }
@@ -476,7 +508,7 @@ impl Session {
             .map(Poll::Ready);
         }
         let future = self.event_loop.new_future(py)?;
-        self.waiters.borrow_mut().push(future.clone_ref(py));
+        self.event_loop.add_waiter(py, &self.waiters, &future);
         Ok(Poll::Wait(future))
     }
 
@@ -486,6 +518,14 @@ impl Session {
         if self.queue.borrow().len() > half {
             return;
         }
+        // It could not be heard while nothing was read.
+        self.last_ping.set(Instant::now());
+        self.pong_awaited.set(false);
+        self.look_again();
+    }
+
+    /// Has what the client has sent read, if reading had stopped.
+    fn look_again(&self) {
         if let Some(link) = &*self.link.borrow()
             && link.stopped.replace(false)
         {
@@ -509,7 +549,7 @@ impl Session {
             return Ok(Poll::Ready(Owned::none(py)));
         }
         let future = self.event_loop.new_future(py)?;
-        self.senders.borrow_mut().push(future.clone_ref(py));
+        self.event_loop.add_waiter(py, &self.senders, &future);
         Ok(Poll::Wait(future))
     }
 
@@ -526,15 +566,17 @@ impl Session {
             }
             Stage::Asking if is(py, &kind, &names.websocket_accept) => self.accept(py, &message),
             Stage::Asking if is(py, &kind, &names.websocket_close) => {
-                self.disconnect
-                    .borrow_mut()
-                    .get_or_insert((ABNORMAL, String::new()));
-                self.end_with_status(403);
+                self.end_with_status(py, 403);
                 Ok(())
             }
             Stage::Asking if is(py, &kind, &names.denial_start) => {
-                encode_head(py, &message, &mut self.head.borrow_mut())?;
-                self.stage.set(Stage::Denying);
+                // Headers may be an iterator, which is the application's code and may come here.
+                let mut head = Vec::new();
+                encode_head(py, &message, &mut head)?;
+                if self.stage.get() == Stage::Asking {
+                    *self.head.borrow_mut() = head;
+                    self.stage.set(Stage::Denying);
+                }
                 Ok(())
             }
             Stage::Denying | Stage::DenyingBody if is(py, &kind, &names.denial_body) => {
@@ -656,9 +698,17 @@ impl Session {
                 (Some(data), _) => {
                     // SAFETY: a live bytes object.
                     let data = unsafe { bytes_of(data.as_ptr()) };
+                    if data.len() > LARGEST_MESSAGE {
+                        return Err(too_large(py));
+                    }
                     protocol.send_binary(data, &mut out);
                 }
-                (None, Some(text)) => protocol.send_text(text.as_str(), &mut out),
+                (None, Some(text)) => {
+                    if text.as_str().len() > LARGEST_MESSAGE {
+                        return Err(too_large(py));
+                    }
+                    protocol.send_text(text.as_str(), &mut out);
+                }
                 (None, None) => {
                     let what = "websocket.send needs 'bytes' or 'text'";
                     return Err(raise(py, Raise::Value, what));
@@ -716,21 +766,22 @@ impl Session {
             self.event_loop.reply_ended(link.token);
         }
         self.wake(py, &self.waiters);
+        self.wake(py, &self.senders);
+        self.count_out();
     }
 
-    fn end_with_status(&self, status: u16) {
-        if let Some(link) = self.link.take() {
+    fn end_with_status(&self, py: Attached, status: u16) {
+        if let Some(link) = &*self.link.borrow() {
             link.send_header(Kind::Status, flag::END, status);
-            self.event_loop.reply_ended(link.token);
         }
-        self.stage.set(Stage::Over);
+        self.answered(py);
     }
 
     // ---- the end ---------------------------------------------------------------------------
 
     /// The application's startup has failed.
     pub fn refuse(&self, py: Attached) {
-        self.end_with_status(500);
+        self.end_with_status(py, 500);
         self.let_go(py);
     }
 
@@ -751,7 +802,7 @@ impl Session {
             }
         };
         match self.stage.get() {
-            Stage::Asking if failed => self.end_with_status(500),
+            Stage::Asking if failed => self.end_with_status(py, 500),
             Stage::Asking => {
                 let line = format!(
                     "{}the application '{}' returned before it had answered the handshake of a \
@@ -760,15 +811,14 @@ impl Session {
                     self.script(),
                 );
                 self.log(Level::Error, line.as_bytes());
-                self.end_with_status(500);
+                self.end_with_status(py, 500);
             }
-            Stage::Denying => self.end_with_status(500),
+            Stage::Denying => self.end_with_status(py, 500),
             Stage::DenyingBody => {
-                if let Some(link) = self.link.take() {
+                if let Some(link) = &*self.link.borrow() {
                     link.send_header(Kind::Data, flag::END | flag::BAD, 0);
-                    self.event_loop.reply_ended(link.token);
                 }
-                self.stage.set(Stage::Over);
+                self.answered(py);
             }
             Stage::Open => {
                 let code = if failed { INTERNAL_ERROR } else { 1000 };
@@ -811,7 +861,7 @@ impl Session {
     }
 
     fn log(&self, level: Level, line: &[u8]) {
-        if !self.event_loop.log_for(self.token.get(), level, None, line) {
+        if !self.event_loop.log_for(self.log_token(), level, None, line) {
             self.event_loop.house.log(level, line);
         }
     }
@@ -865,6 +915,12 @@ fn is_disconnect(exception: &Owned) -> bool {
     // SAFETY: a live exception.
     let name = unsafe { crate::python::object::type_name(exception.as_ptr()) };
     name.contains("Disconnect")
+}
+
+#[cold]
+fn too_large(py: Attached) -> Raised {
+    let what = format!("a message of a WebSocket must not be larger than {LARGEST_MESSAGE} bytes");
+    raise(py, Raise::Value, &what)
 }
 
 fn gone(py: Attached) -> Raised {

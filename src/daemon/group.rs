@@ -306,7 +306,7 @@ config! {
     "preload" preload: bool = false;
 
     /// ASGI requests that an event loop has in hand at most; 0: no bound.
-    "concurrency" concurrency: u32 = 1000;
+    "concurrency" concurrency: u32 = 0;
     /// ASGI runs in uvloop, where that is installed.
     "uvloop" uvloop: bool = false;
 

@@ -185,6 +185,17 @@ unsafe extern "C" fn log_record(
             let text = super::log::utf8(py, *arguments.add(1))?;
             let source = place(py, *arguments.add(2), *arguments.add(3));
             let core = current();
+            if core.is_none() {
+                let lines: Vec<Vec<u8>> = text
+                    .split(|&c| c == b'\n')
+                    .filter(|line| !line.is_empty())
+                    .map(<[u8]>::to_vec)
+                    .collect();
+                let source = source.as_ref().map(Place::source);
+                if crate::asgi::log::log(py, level, source, &lines) {
+                    return Ok(Owned::none(py));
+                }
+            }
             py.detached(|_| {
                 for line in text.split(|&c| c == b'\n').filter(|line| !line.is_empty()) {
                     match (core, &source) {

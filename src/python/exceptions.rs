@@ -62,13 +62,23 @@ pub fn lines(
     header.push(b')');
     let mut lines = vec![header];
     match py.interpreter().prelude().format_exception(py, exception) {
-        Ok(traceback) => lines.extend(traceback),
+        Ok(traceback) => lines.extend(traceback.into_iter().flat_map(split)),
         Err(raised) => {
             // No memory or no stack left: the class in the header must do.
             raised.clear(py);
         }
     }
     lines
+}
+
+/// A line in pieces that a log takes: httpd cuts at about 8 KiB, and a text of an application has any
+/// length.
+fn split(line: Vec<u8>) -> Vec<Vec<u8>> {
+    const LONGEST: usize = 8000;
+    if line.len() <= LONGEST {
+        return vec![line];
+    }
+    line.chunks(LONGEST).map(<[u8]>::to_vec).collect()
 }
 
 /// Whether an exception is an instance of `mod_wsgi.RequestTimeout`.

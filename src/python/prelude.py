@@ -161,6 +161,10 @@ def install(services):
     sys.stdout = sys.__stdout__ = services["stdout"]
     sys.stderr = sys.__stderr__ = services["stderr"]
     sys.argv = ["mod_wsgi"]
+    if not services["is_main"] and sys.version_info < (3, 12):
+        # The C part of asyncio has one set of tasks, and one current task, for all interpreters of the
+        # process. Without it the Python part of asyncio does the same, for each its own.
+        sys.modules["_asyncio"] = None
     if services["python_eggs"] is not None:
         os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
     # In the main interpreter this thread becomes `threading.main_thread()`.

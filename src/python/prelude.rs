@@ -190,6 +190,10 @@ impl Prelude {
             c"daemon",
             object::boolean(py, options.process_group.is_some()),
         )?;
+        put(
+            c"is_main",
+            object::boolean(py, py.interpreter().slot() == 0),
+        )?;
         put(c"FileWrapper", self.file_wrapper.clone_ref(py))?;
         put(c"RequestTimeout", self.request_timeout.clone_ref(py))?;
         // SAFETY: our dict.

@@ -21,7 +21,8 @@ def run(systems: list[str], report, rounds: int, seconds: int) -> dict:
         names = {name: asgi if SYSTEMS[name].asgi else wsgi for name in systems}
         return {name: WORKLOADS[workload] for name, workload in names.items() if workload}
 
+    turns = rounds * seconds
     return {
-        RAW: cputime.turns(RAW, takers("asgi-hello", "hello"), report, rounds, seconds),
-        FASTAPI: cputime.turns(FASTAPI, takers("fastapi", None), report, rounds, seconds),
+        RAW: cputime.side_by_side(takers("asgi-hello", "hello"), report, RAW, turns),
+        FASTAPI: cputime.side_by_side(takers("fastapi", None), report, FASTAPI, turns),
     }

@@ -73,14 +73,14 @@ class RwsgiAsgiDaemon(RwsgiDaemon):
 class Proxied(System):
     """A server behind mod_proxy_http, which keeps connections to it: as many as httpd has threads.
 
-    They are UNIX sockets, which cost these servers less than TCP on the loopback device.
+    They are whatever costs this server less, UNIX sockets or TCP on the loopback device.
     """
 
     daemon = True
     asgi = True
 
-    def __init__(self, name: str, options: list[str]):
-        self.name, self.command = name, options
+    def __init__(self, name: str, options: list[str], *, tcp: bool = False):
+        self.name, self.command, self.tcp = name, options, tcp
         self.label = f"{name} behind mod_proxy_http"
 
     def prepare(self) -> None:
@@ -90,17 +90,24 @@ class Proxied(System):
         return packages_of(environment())
 
     def config(self, workload: Workload, setup: Setup) -> list[str]:
+        target = f"unix:{setup.backend_socket}|http://localhost/"
+        if self.tcp:
+            target = f"http://127.0.0.1:{setup.backend_port}/"
         return [
             "LoadModule proxy_module modules/mod_proxy.so",
             "LoadModule proxy_http_module modules/mod_proxy_http.so",
             "ProxyPass /server-status !",
-            f"ProxyPass / unix:{setup.backend}|http://localhost/ upgrade=websocket",
+            f"ProxyPass / {target} upgrade=websocket",
         ]
 
     def backend(self, workload: Workload, setup: Setup) -> list[str]:
         module = Path(workload.app).stem
         command = [str(environment() / "bin" / self.name), *self.command]
-        return [word.format(socket=setup.backend) for word in command] + [f"{module}:application"]
+        places = {"socket": setup.backend_socket, "port": setup.backend_port}
+        return [word.format(**places) for word in command] + [f"{module}:application"]
+
+    def backend_address(self, setup: Setup) -> str | tuple[str, int]:
+        return ("127.0.0.1", setup.backend_port) if self.tcp else setup.backend_socket
 
 
 PEERS = [
@@ -112,8 +119,9 @@ PEERS = [
     Proxied("hypercorn", ["--bind", "unix:{socket}", "--worker-class", "uvloop"]),
     Proxied(
         "granian",
-        ["--uds", "{socket}", "--interface", "asgi", "--loop", "uvloop", "--workers", "1"]
+        ["--port", "{port}", "--interface", "asgi", "--loop", "uvloop", "--workers", "1"]
         + ["--no-access-log", "--log-level", "warning"],
+        tcp=True,
     ),
 ]
 

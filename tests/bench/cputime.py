@@ -92,10 +92,13 @@ def children_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
+def warm_up(server: Httpd) -> None:
+    wrk(server.port, server.workload, 1, server.workload.connections)
+
+
 def once(server: Httpd, seconds: int) -> dict:
-    """One run against a warm server."""
+    """One run against a server that has been warmed up."""
     workload = server.workload
-    wrk(server.port, workload, 1, workload.connections)
     before = cpu_ticks(server.pids())
     before_worker = cpu_ticks([server.worker_pid])
     before_others = busy_seconds() - children_seconds()
@@ -134,25 +137,47 @@ def run(workloads: list[str], systems: list[str], report, rounds: int, seconds: 
     """All figures, the systems taking turns in every round."""
     results: dict[str, dict[str, dict]] = {}
     for name in workloads:
-        if name in NAMES:
-            workload = WORKLOADS[name]
-            takers = {system: workload for system in systems if SYSTEMS[system].supports(workload)}
-            results[name] = turns(name, takers, report, rounds, seconds)
+        if name not in NAMES:
+            continue
+        workload = WORKLOADS[name]
+        rows: dict[str, list[dict]] = {}
+        for number in range(rounds):
+            for system in systems:
+                if not SYSTEMS[system].supports(workload):
+                    continue
+                report.progress(f"CPU: {name}, {SYSTEMS[system].label}, round {number + 1}")
+                try:
+                    with Httpd(SYSTEMS[system], workload, prefix=pinned(SERVER_CORE)) as server:
+                        warm_up(server)
+                        figures = once(server, seconds)
+                    rows.setdefault(system, []).append(figures)
+                except ServerFailed as error:
+                    report.failure(f"CPU {name} {system}", error)
+        results[name] = {system: median(values) for system, values in rows.items()}
     return results
 
 
-def turns(
-    name: str, takers: dict[str, Workload], report, rounds: int, seconds: int
-) -> dict[str, dict]:
-    """The figures of each system with its workload; in every round they take turns."""
+def side_by_side(takers: dict[str, Workload], report, what: str, turns: int) -> dict[str, dict]:
+    """The figures of each system with its workload. All servers run, and each in turn is loaded for
+    a second, `turns` times: what else goes on in the machine then hits all of them alike."""
     rows: dict[str, list[dict]] = {}
-    for number in range(rounds):
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, Httpd] = {}
         for system, workload in takers.items():
-            report.progress(f"CPU: {name}, {SYSTEMS[system].label}, round {number + 1}")
+            report.progress(f"CPU: {what}, {SYSTEMS[system].label} starts")
             try:
-                with Httpd(SYSTEMS[system], workload, prefix=pinned(SERVER_CORE)) as server:
-                    figures = once(server, seconds)
-                rows.setdefault(system, []).append(figures)
+                server = Httpd(SYSTEMS[system], workload, prefix=pinned(SERVER_CORE))
+                servers[system] = stack.enter_context(server)
+                warm_up(server)
             except ServerFailed as error:
-                report.failure(f"CPU {name} {system}", error)
+                servers.pop(system, None)
+                report.failure(f"CPU {what} {system}", error)
+        report.progress(f"CPU: {what}, {turns} turns of {len(servers)} servers")
+        for _ in range(turns):
+            for system, server in list(servers.items()):
+                try:
+                    rows.setdefault(system, []).append(once(server, 1))
+                except ServerFailed as error:
+                    del servers[system]
+                    report.failure(f"CPU {what} {system}", error)
     return {system: median(values) for system, values in rows.items()}

@@ -65,11 +65,12 @@ class Crowd:
         self.epoll.register(sock.fileno(), select.EPOLLIN)
         return member
 
-    def open(self, count: int, request: bytes) -> None:
-        """Connects, sends the request on each connection, and returns when all are answered."""
+    def open(self, count: int, request: bytes, at_once: int = OPENING) -> None:
+        """Connects, sends the request on each connection, and returns when all are answered;
+        never more than `at_once` wait for that."""
         for _ in range(count):
             self.tell(self.connect(), request)
-            while self.waiting >= OPENING:
+            while self.waiting >= at_once:
                 self._step(PATIENCE)
         self.finish()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from crowd import Crowd
+from client import WrongAnswer
+from crowd import Crowd, CrowdFailed
 from preload import pss
 from probe import Probe
-from server import Httpd
+from server import Httpd, ServerFailed
 from systems import System
 from workloads import WORKLOADS
 
@@ -39,6 +41,15 @@ def server(
         "KeepAliveTimeout 600",
     )
     return Httpd(system, CROWD, threads=threads, extra=extra, options=options)
+
+
+@contextlib.contextmanager
+def with_log(server: Httpd):
+    """A failure of the crowd tells what the server logged."""
+    try:
+        yield
+    except (CrowdFailed, WrongAnswer) as error:
+        raise ServerFailed(f"{error}\n{server.log()}") from error
 
 
 def busy_threads(server: Httpd, expected: int = 0) -> int:

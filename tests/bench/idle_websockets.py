@@ -9,7 +9,7 @@ import time
 from asgi_systems import Proxied
 from client import WrongAnswer
 from crowd import Answers, CrowdFailed, WebSockets, room_for
-from crowd_server import busy_threads, memory, server, system_threads, watch, watch_alone
+from crowd_server import busy_threads, memory, server, system_threads, watch, watch_alone, with_log
 from server import ServerFailed
 from systems import SYSTEMS
 
@@ -28,7 +28,8 @@ def measure(system: str, sockets: int) -> dict:
         # mod_proxy_http holds a thread for each.
         sockets = min(sockets, THREADS // 2)
     room_for(sockets)
-    with server(SYSTEMS[system], threads=THREADS, connections=sockets) as httpd:
+    setting = server(SYSTEMS[system], threads=THREADS, connections=sockets)
+    with setting as httpd, with_log(httpd):
         with WebSockets(httpd.port) as crowd:
             crowd.open(min(WARM_UP, sockets), WebSockets.HANDSHAKE)
             crowd.ask(MESSAGE)
@@ -67,14 +68,17 @@ def keep_alive(system: str, connections: int) -> float:
     """KiB of httpd's child for each ordinary connection that has had an answer and stays open: what
     httpd itself takes."""
     room_for(connections)
+    # httpd closes kept connections when all its threads are busy.
+    at_once = THREADS // 4
     request = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with server(SYSTEMS[system], threads=THREADS, connections=connections) as httpd:
+    setting = server(SYSTEMS[system], threads=THREADS, connections=connections)
+    with setting as httpd, with_log(httpd):
         with Answers(httpd.port, b"Hello, world!") as crowd:
-            crowd.open(WARM_UP, request)
+            crowd.open(WARM_UP, request, at_once)
         busy_threads(httpd)
         before = memory(httpd)
         with Answers(httpd.port, b"Hello, world!") as crowd:
-            crowd.open(connections, request)
+            crowd.open(connections, request, at_once)
             busy_threads(httpd)
             after = memory(httpd)
     return (after[0] - before[0]) / connections
@@ -94,10 +98,9 @@ def run(systems: list[str], report, sockets: int) -> dict:
     for system in systems:
         report.progress(f"idle WebSockets: {SYSTEMS[system].label}")
         try:
-            row = measure(system, sockets)
+            row = results[system] = measure(system, sockets)
             if not isinstance(SYSTEMS[system], Proxied):
                 row["keep_alive_kib"] = keep_alive(system, sockets)
-            results[system] = row
         except (ServerFailed, CrowdFailed, WrongAnswer, OSError) as error:
             report.failure(f"websockets {system}", error)
     return results

@@ -9,7 +9,16 @@ from dataclasses import replace
 
 from client import Connection, WrongAnswer
 from crowd import OPENING, Answers, CrowdFailed, room_for
-from crowd_server import CROWD, busy_threads, memory, server, system_threads, watch, watch_alone
+from crowd_server import (
+    CROWD,
+    busy_threads,
+    memory,
+    server,
+    system_threads,
+    watch,
+    watch_alone,
+    with_log,
+)
 from server import ServerFailed
 from systems import SYSTEMS
 
@@ -91,13 +100,13 @@ SCENES = {"server-sent events": Events, "long polls": Polls}
 def measure(system: str, scene: type[Scene], streams: int) -> dict:
     """Everything about one server and one of the scenes."""
     room_for(streams)
-    httpd = server(
+    setting = server(
         SYSTEMS[system],
         threads=streams + SPARE_THREADS,
         connections=streams,
         options=(f"concurrency={2 * streams + SPARE_THREADS}",),
     )
-    with httpd, Connection(httpd.port, timeout=60) as control:
+    with setting as httpd, with_log(httpd), Connection(httpd.port, timeout=60) as control:
         with scene(httpd.port, control) as clients:
             clients.begin(min(WARM_UP, streams))
             clients.publish()

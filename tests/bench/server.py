@@ -144,7 +144,7 @@ class Httpd:
         self.run = Path(tempfile.mkdtemp(prefix="rwsgi-bench-", dir="/tmp"))
         self.script_line = script_line.format(run=self.run)
         worker_prefix = tuple(word.format(run=self.run) for word in worker_prefix)
-        self.setup = Setup(self.run, worker_threads, worker_prefix, options)
+        self.setup = Setup(self.run, worker_threads, worker_prefix, options, free_port())
 
     def __enter__(self) -> Httpd:
         try:
@@ -257,9 +257,11 @@ class Httpd:
             )
 
     def _await_backend(self, deadline: float) -> None:
+        address = self.system.backend_address(self.setup)
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         while self.backend.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(self.setup.backend)
+            with contextlib.suppress(OSError), socket.socket(family) as probe:
+                probe.connect(address)
                 return
             time.sleep(0.02)  # nothing announces that a socket is there
         raise ServerFailed(f"{self.system.label} did not start:\n{self.log()}")

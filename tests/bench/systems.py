@@ -87,20 +87,21 @@ class Setup:
 
     `run` is its directory, `worker_threads` the threads of the process of daemon mode,
     `worker_prefix` a command that a worker which is exec'd runs under (valgrind), `options` further
-    options of the process group.
+    options of the process group, `backend_port` a free port for a server behind httpd.
     """
 
     run: Path
     worker_threads: int = 15
     worker_prefix: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    backend_port: int = 0
 
     def script(self, name: str) -> str:
         return f"{self.run}/apps/{name}"
 
     @property
-    def backend(self) -> str:
-        """The socket of a server behind httpd."""
+    def backend_socket(self) -> str:
+        """The UNIX socket of a server behind httpd, if that is where it listens."""
         return f"{self.run}/backend.sock"
 
 
@@ -124,8 +125,12 @@ class System:
         return site_packages()
 
     def backend(self, workload: Workload, setup: Setup) -> list[str] | None:
-        """The command of a server behind httpd; it must listen at `setup.backend`."""
+        """The command of a server behind httpd."""
         return None
+
+    def backend_address(self, setup: Setup) -> str | tuple[str, int]:
+        """Where that listens, as `socket.connect` wants it."""
+        return setup.backend_socket
 
     def config(self, workload: Workload, setup: Setup) -> list[str]:
         """Lines of configuration beside what all systems share; LoadModule is the first."""

@@ -1,8 +1,9 @@
-"""The configurations of apache/examples are accepted, and the first one serves."""
+"""The configurations of apache/examples are accepted, and some of them serve."""
 
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 
 import pytest
 from harness import paths
@@ -26,6 +27,8 @@ def adapted(example, server) -> str:
     """The example with this server's directory, port, user and Python instead of a real site's."""
     text = example.read_text().replace("/srv/", f"{server.root}/srv/")
     text = text.replace("*:80", f"127.0.0.1:{server.port}")
+    # The tests have no uvloop where they run another Python.
+    text = text.replace("loop=uvloop ", "")
     text = text.replace("${APACHE_LOG_DIR}", str(server.root / "logs"))
     owner = paths.httpd_user()
     # Who is not root cannot choose.
@@ -35,7 +38,7 @@ def adapted(example, server) -> str:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_accepted(example):
-    with Httpd(modules=["alias"]) as server:
+    with Httpd(modules=["alias", "setenvif"]) as server:
         for script in re.findall(r"/srv/(\S+\.py)", example.read_text()):
             server.write(f"srv/{script}", SITE)
         server.write("srv/mysite/site.env", "")
@@ -58,3 +61,42 @@ def test_serves():
         assert re.fullmatch(rb"hello from \d+", answer.body)
         # Not one of httpd's own children.
         assert int(answer.body.split()[-1]) not in server.children()
+
+
+@contextmanager
+def example(name: str):
+    """A server with an example of ASGI, whose script is beside its configuration."""
+    source = paths.REPOSITORY / f"apache/examples/{name}"
+    with Httpd(modules=["alias", "setenvif"]) as server:
+        server.write(f"srv/{name}/{name}.py", source.with_suffix(".py").read_text())
+        text = adapted(source.with_suffix(".conf"), server)
+        # The script needs no packages.
+        server.add(re.sub(rf"python-home={paths.VENV} ", "", text))
+        yield server.start()
+
+
+def test_chat():
+    with example("chat") as server:
+        page = server.get("/")
+        assert b"new WebSocket" in page.body
+        one, two = server.websocket("/"), server.websocket("/")
+        for text in ("hello", "Grüße"):
+            # Each of the two is in the room as soon as he hears himself.
+            one.text(text)
+            assert one.message() == text
+        two.text("here I am")
+        assert two.message() in ("hello", "Grüße", "here I am")
+        server.wait_until(lambda: one.message() == "here I am")
+        one.text("x" * 4097)
+        assert one.dropped() == 1009
+        two.close()
+        two.connection.close()
+
+
+def test_events():
+    with example("events") as server, server.connect() as connection:
+        connection.request("/time", headers={"Accept-Encoding": "gzip"})
+        head = connection.read_head()
+        assert head.header("Content-Type") == "text/event-stream"
+        for _ in range(2):
+            assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n\n", connection.read_chunk())

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Serves the sample Django site through httpd on the loopback interface, in the foreground: in
-# httpd's own processes (MODE=embedded), or in a group of daemon processes (MODE=daemon).
+# Serves a sample site through httpd on the loopback interface, in the foreground: Django's by WSGI
+# (APP=django), or FastAPI's by ASGI (APP=fastapi); in httpd's own processes (MODE=embedded), or in a
+# group of daemon processes (MODE=daemon).
 #
 # Everything that it writes is under build/run: configuration, logs, database, uploads.
 set -eu
@@ -9,8 +10,15 @@ umask 022
 root=$PWD
 run=$root/build/run
 data=$run/data
-site=$root/tests/django_site
 user=www-data
+case $APP in
+django) site=$root/tests/django_site script=$root/tests/django_site/config/wsgi.py alias=WSGIScriptAlias ;;
+fastapi) site=$root/tests/fastapi_site script=$root/tests/fastapi_site/main.py alias=ASGIScriptAlias ;;
+*)
+    echo "APP=$APP: use django or fastapi" >&2
+    exit 1
+    ;;
+esac
 
 httpd=$(command -v apache2 || command -v httpd) || { echo "no httpd here; see 'make deps'" >&2; exit 1; }
 modules=$("$APXS" -q LIBEXECDIR)
@@ -38,7 +46,7 @@ with socket.socket() as probe:
 PY
 )
 
-mkdir -p "$run/logs" "$data/media"
+mkdir -p "$run/logs" "$data/media" "$data/static"
 env_file=$run/site.env
 if [ ! -f "$run/secret" ]; then
     (umask 077 && "$PYTHON" -c 'import secrets; print(secrets.token_urlsafe(40))' >"$run/secret")
@@ -46,11 +54,13 @@ fi
 rm -f "$env_file"
 (umask 077 && printf '%s\n' "SITE_SECRET_KEY=$(cat "$run/secret")" "SITE_DATA=$data" >"$env_file")
 
-echo "== preparing the site's database and static files in build/run/data"
-manage=(env SITE_ENV="$env_file" "$root/build/venv/bin/python" "$site/manage.py")
-"${manage[@]}" migrate --verbosity 0
-"${manage[@]}" seed
-"${manage[@]}" collectstatic --verbosity 0 --noinput --clear
+if [ "$APP" = django ]; then
+    echo "== preparing the site's database and static files in build/run/data"
+    manage=(env SITE_ENV="$env_file" "$root/build/venv/bin/python" "$site/manage.py")
+    "${manage[@]}" migrate --verbosity 0
+    "${manage[@]}" seed
+    "${manage[@]}" collectstatic --verbosity 0 --noinput --clear
+fi
 
 if [ "$(id -u)" = 0 ]; then
     # The children run as this user: they write the database and the uploads, and read the key.
@@ -67,6 +77,20 @@ load() {
         echo "LoadModule $1_module \"$modules/mod_$1.so\""
     fi
 }
+# Who talks in FastAPI's chat meets those in the same process: there is one.
+processes=2
+limits=
+if [ "$APP" = fastapi ] && [ "$MPM" != prefork ]; then
+    processes=1
+    limits="ServerLimit 1
+StartServers 1
+ThreadLimit 64
+ThreadsPerChild 64
+MaxRequestWorkers 64"
+    [ "$MPM" != event ] || limits="$limits
+# So many WebSockets for each idle thread, beside one for each thread.
+AsyncRequestWorkerFactor 16"
+fi
 if [ "$MODE" = daemon ]; then
     # A socket's path may have 107 bytes, and this directory may be deep.
     sockets=$run/wsgi
@@ -77,14 +101,14 @@ if [ "$MODE" = daemon ]; then
     fi
     # The environment comes from the file, and httpd's own processes run no Python.
     application="WSGISocketPrefix \"$sockets\"
-WSGIDaemonProcess site processes=2 threads=15 display-name=%{GROUP} \\
+WSGIDaemonProcess site processes=$processes threads=15 display-name=%{GROUP} \\
     python-home=\"$root/build/venv\" env-file=\"$env_file\"
 WSGIRestrictEmbedded On
-WSGIScriptAlias / \"$site/config/wsgi.py\" process-group=site application-group=%{GLOBAL}"
+$alias / \"$script\" process-group=site application-group=%{GLOBAL}"
 else
     packages=$("$root/build/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     application="WSGIPythonPath \"$packages\"
-WSGIScriptAlias / \"$site/config/wsgi.py\""
+$alias / \"$script\""
 fi
 
 cat >"$run/httpd.conf" <<CONF
@@ -97,6 +121,7 @@ $identity
 
 $(for name in mpm_"$MPM" unixd authz_core log_config mime dir alias; do load $name; done)
 LoadModule rwsgi_module "$root/build/mod_rwsgi.so"
+$limits
 
 ErrorLog "$run/logs/error.log"
 LogLevel warn rwsgi:info
@@ -115,9 +140,9 @@ Alias /static/ "$data/static/"
     Require all granted
 </Directory>
 
-# Everything else is Django's.
+# Everything else is the application's.
 $application
-<Directory "$site/config">
+<Directory "$(dirname "$script")">
     Require all granted
 </Directory>
 CONF
@@ -134,10 +159,15 @@ setsid "${httpd[@]}" -DFOREGROUND &
 server=$!
 trap 'kill -TERM $server 2>/dev/null' INT TERM HUP
 trap '[ -z "${socket_directory:-}" ] || rm -rf "$socket_directory"' EXIT
+if [ "$APP" = django ]; then
+    more="The admin:  http://127.0.0.1:$PORT/admin/   user admin, password admin (on this machine only)"
+else
+    more="The docs:   http://127.0.0.1:$PORT/docs   (the page loads its scripts from the network)"
+fi
 cat <<TEXT
 
     The site:   http://127.0.0.1:$PORT/
-    The admin:  http://127.0.0.1:$PORT/admin/   user admin, password admin (on this machine only)
+    $more
     Error log:  $run/logs/error.log
     Stop it with Ctrl-C.
 
@@ -151,7 +181,7 @@ if [ "$MODE" = daemon ]; then
             echo
             ps -o pid,ppid,user,rss,args --forest -s $server | cut -c 1-110 | sed 's/^/    /'
             echo
-            echo "    After a change of its code: touch $site/config/wsgi.py"
+            echo "    After a change of its code: touch $script"
             echo
             break
         fi

@@ -129,8 +129,10 @@ impl EventLoop {
                 size_of::<u64>(),
             )
         };
-        let messages =
-            core::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        let messages = {
+            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            core::mem::take(&mut inbox.messages)
+        };
         for message in messages {
             match message {
                 Message::Adopt(socket, frame) => {
@@ -168,7 +170,7 @@ impl EventLoop {
             if link.waiting() <= crate::asgi::link::LOW_WATER {
                 let phase = link.phase.borrow().clone();
                 match phase {
-                    Phase::Idle => {}
+                    Phase::Idle | Phase::Closing => {}
                     Phase::Http(http) => http.on_room(py),
                     Phase::WebSocket(session) => session.on_room(py),
                 }
@@ -184,7 +186,7 @@ impl EventLoop {
         let phase = core::mem::replace(&mut *link.phase.borrow_mut(), Phase::Idle);
         self.remove(link);
         match phase {
-            Phase::Idle => {}
+            Phase::Idle | Phase::Closing => {}
             Phase::Http(http) => http.on_gone(py),
             Phase::WebSocket(session) => session.on_gone(py),
         }
@@ -199,7 +201,7 @@ impl EventLoop {
         line: &[u8],
     ) -> bool {
         match self.link(token) {
-            Some(link) if !matches!(*link.phase.borrow(), Phase::Idle) => {
+            Some(link) if !matches!(*link.phase.borrow(), Phase::Idle | Phase::Closing) => {
                 link.log(level, source, line)
             }
             _ => false,

@@ -15,6 +15,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
+/// How long what has been ended by force may take.
+const LAST_WAIT: Duration = Duration::from_millis(1_500);
+
 impl EventLoop {
     pub(super) fn go_on_draining(&'static self, py: Attached) {
         let inner = &self.inner;
@@ -27,7 +30,10 @@ impl EventLoop {
         if self.is_in_a_hurry() {
             inner.deadline.set(Some(Instant::now()));
         }
-        self.let_idle_go(py);
+        let ends = self.ends();
+        if ends {
+            self.let_idle_go(py);
+        }
         let late = inner
             .deadline
             .get()
@@ -38,9 +44,27 @@ impl EventLoop {
                 Endpoint::WebSocket(session) => session.restart(py),
             });
         }
-        if self.active.load(Ordering::Relaxed) == 0 && !inner.shutting_down.replace(true) {
+        let done = self.active.load(Ordering::Relaxed) == 0 && (late || !self.is_sending());
+        // Whatever ignores its cancellation is not waited for.
+        let too_late = inner
+            .deadline
+            .get()
+            .is_some_and(|deadline| Instant::now() >= deadline + LAST_WAIT);
+        if ends && (done || too_late) && !inner.shutting_down.replace(true) {
             self.shut_down(py);
         }
+    }
+
+    /// Whether the loop itself ends when nothing is in hand, and begins nothing.
+    pub fn ends(&self) -> bool {
+        self.is_draining() && (self.house.has_successor() || self.is_in_a_hurry())
+    }
+
+    /// Whether anything waits to be sent.
+    fn is_sending(&self) -> bool {
+        let links = self.inner.links.borrow();
+        let mut links = links.iter().filter_map(|place| place.link.as_ref());
+        links.any(|link| link.waiting() > 0)
     }
 
     /// Idle connections are closed, with a word.
@@ -55,6 +79,7 @@ impl EventLoop {
                 place.link.clone()
             };
             if let Some(link) = link
+                && link.waiting() == 0
                 && matches!(*link.phase.borrow(), Phase::Idle)
                 && !link.is_closed()
             {

@@ -69,6 +69,14 @@ enum Message {
     /// Log for the request of that connection.
     Log(u64, Level, Vec<u8>),
 }
+/// What has come and has not been taken.
+#[derive(Default)]
+struct Inbox {
+    messages: Vec<Message>,
+    /// The loop has ended: nobody takes anything any more.
+    closed: bool,
+}
+
 /// A loop. Lives until the process ends (it is leaked on purpose).
 pub struct EventLoop {
     /// Whose applications it runs.
@@ -78,7 +86,7 @@ pub struct EventLoop {
     epoll: OwnedFd,
     wake: OwnedFd,
     timer: OwnedFd,
-    inbox: Mutex<Vec<Message>>,
+    inbox: Mutex<Inbox>,
     thread: AtomicUsize,
     python_thread: AtomicU64,
     drains: AtomicBool,
@@ -260,10 +268,13 @@ impl EventLoop {
     }
 
     fn tell(&self, message: Message) {
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(message);
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.closed {
+            // A connection is closed then, and its peer sees that.
+            return;
+        }
+        inbox.messages.push(message);
+        drop(inbox);
         self.signal();
     }
 
@@ -289,6 +300,11 @@ impl EventLoop {
     pub fn hurry(&self) {
         self.hurries.store(true, Ordering::Release);
         self.drain();
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_in_a_hurry(&self) -> bool {

@@ -20,6 +20,7 @@ use crate::python::slots;
 use crate::python::slots::Methods;
 use crate::python::slots::object_slot;
 use core::cell::Cell;
+use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use pyo3::ffi;
 use std::os::fd::AsRawFd;
@@ -37,9 +38,40 @@ pub struct PythonLoop {
     /// What is `loop.call_soon` while a task is being made, and what it has caught.
     #[cfg(not(Py_3_12))]
     pub catcher: Owned,
-    /// See above: a callable and its context.
+    /// What `loop.call_soon` is otherwise.
+    #[cfg(not(Py_3_12))]
+    pub call_soon: Owned,
+    /// The coroutine of the task that is being made.
+    #[cfg(not(Py_3_12))]
+    pub making: Cell<*mut ffi::PyObject>,
+    /// A callable and its context.
     #[cfg(not(Py_3_12))]
     pub caught: Cell<Option<(Owned, Owned)>>,
+}
+
+#[cfg(not(Py_3_12))]
+impl PythonLoop {
+    /// Whether a callback is the first step of the task that is being made.
+    ///
+    /// # Safety
+    /// It is live.
+    unsafe fn is_step_of_new_task(&self, py: Attached, step: &Owned) -> bool {
+        let names = &py.interpreter().asgi().names;
+        let coroutine = || -> Result<Owned> {
+            // SAFETY: live objects.
+            let task = unsafe {
+                Owned::from_new(ffi::PyObject_GetAttr(step.as_ptr(), names.self_.as_ptr()))?
+            };
+            coroutine::method(py, &task, &names.get_coro, &[])
+        };
+        match coroutine() {
+            Ok(coroutine) => coroutine.as_ptr() == self.making.get(),
+            Err(raised) => {
+                raised.clear(py);
+                false
+            }
+        }
+    }
 }
 
 impl EventLoop {
@@ -65,17 +97,18 @@ impl EventLoop {
                 link.close();
                 let phase = core::mem::replace(&mut *link.phase.borrow_mut(), Phase::Idle);
                 match phase {
-                    Phase::Idle => {}
+                    Phase::Idle | Phase::Closing => {}
                     Phase::Http(http) => http.on_gone(py),
                     Phase::WebSocket(session) => session.on_gone(py),
                 }
             }
         }
         self.inner.applications.take();
-        self.inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.closed = true;
+        let rest = core::mem::take(&mut inbox.messages);
+        drop(inbox);
+        drop(rest);
     }
 
     fn run_attached(&'static self, py: Attached) -> Result<()> {
@@ -136,6 +169,11 @@ impl EventLoop {
                 event_loop.as_ptr(),
                 c"create_future".as_ptr(),
             ))?;
+            #[cfg(not(Py_3_12))]
+            let call_soon = Owned::from_new(ffi::PyObject_GetAttrString(
+                event_loop.as_ptr(),
+                c"call_soon".as_ptr(),
+            ))?;
             let task_options = Owned::from_new(ffi::PyDict_New())?;
             let mut options = vec![(c"loop", event_loop.clone_ref(py))];
             if cfg!(Py_3_12) {
@@ -155,6 +193,10 @@ impl EventLoop {
                 create_future,
                 #[cfg(not(Py_3_12))]
                 catcher: self.function(py, &CATCH)?,
+                #[cfg(not(Py_3_12))]
+                call_soon,
+                #[cfg(not(Py_3_12))]
+                making: Cell::new(core::ptr::null_mut()),
                 #[cfg(not(Py_3_12))]
                 caught: Cell::new(None),
             })
@@ -205,6 +247,31 @@ impl EventLoop {
         let python = self.python(py)?;
         // SAFETY: a live callable.
         unsafe { Owned::from_new(ffi::PyObject_CallNoArgs(python.create_future.as_ptr())) }
+    }
+
+    /// Notes a future that somebody awaits. Those that are done already, because whoever awaited them
+    /// has given up, are forgotten now and then.
+    pub fn add_waiter(&self, py: Attached, waiters: &RefCell<Vec<Owned>>, future: &Owned) {
+        const MANY: usize = 16;
+        let count = waiters.borrow().len();
+        if count >= MANY && count.is_power_of_two() {
+            let names = &py.interpreter().asgi().names;
+            let (mut kept, mut done) = (Vec::new(), Vec::new());
+            for waiter in waiters.take() {
+                let answer = coroutine::method(py, &waiter, &names.done, &[]);
+                match answer {
+                    // SAFETY: attached.
+                    Ok(answer) if answer.as_ptr() == unsafe { ffi::Py_False() } => {
+                        kept.push(waiter);
+                    }
+                    Ok(_) => done.push(waiter),
+                    Err(raised) => raised.clear(py),
+                }
+            }
+            waiters.borrow_mut().append(&mut kept);
+            drop(done);
+        }
+        waiters.borrow_mut().push(future.clone_ref(py));
     }
 
     /// Sets a future's result, unless it has been cancelled.
@@ -299,18 +366,20 @@ unsafe extern "C" fn catch(
             } else {
                 crate::python::object::dict_item_by_name(py, keywords, c"context")?
             };
-            let (1.., Some(context)) = (ffi::PyTuple_GET_SIZE(arguments), context) else {
-                return Err(raise(
-                    py,
-                    Raise::Type,
-                    "call_soon() takes a callback and a context",
-                ));
-            };
-            let step = Owned::from_borrowed(py, ffi::PyTuple_GET_ITEM(arguments, 0));
-            let previous = python.caught.replace(Some((step, context)));
-            drop(previous);
-            // The handle, which a task keeps to itself.
-            Ok(Owned::none(py))
+            if let (1.., Some(context)) = (ffi::PyTuple_GET_SIZE(arguments), context) {
+                let step = Owned::from_borrowed(py, ffi::PyTuple_GET_ITEM(arguments, 0));
+                if python.is_step_of_new_task(py, &step) {
+                    drop(python.caught.replace(Some((step, context))));
+                    // The handle, which a task keeps to itself.
+                    return Ok(Owned::none(py));
+                }
+            }
+            // Somebody else's: a finalizer may run at any time.
+            Owned::from_new(ffi::PyObject_Call(
+                python.call_soon.as_ptr(),
+                arguments,
+                keywords,
+            ))
         })
     }
 }

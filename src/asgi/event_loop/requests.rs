@@ -15,12 +15,17 @@ impl EventLoop {
     /// Whether another HTTP request may begin. If not, the connection is looked at again as soon
     /// as one may.
     pub fn may_begin(&self, link: &Link) -> bool {
-        let most = crate::python::runtime::runtime().map_or(0, |r| r.options.concurrency);
-        if most == 0 || self.inner.requests.get() < most {
+        if !self.is_full() {
             return true;
         }
         self.inner.postponed.borrow_mut().push_back(link.token);
         false
+    }
+
+    /// Whether there are as many HTTP requests in hand as there may be.
+    fn is_full(&self) -> bool {
+        let most = crate::python::runtime::runtime().map_or(0, |r| r.options.concurrency);
+        most > 0 && self.inner.requests.get() >= most
     }
 
     /// A request or a WebSocket begins, over `link`.
@@ -52,7 +57,7 @@ impl EventLoop {
     }
 
     /// It is over.
-    fn ends(&self, place: u32) {
+    fn forget(&self, place: u32) {
         let ended = self.inner.running.borrow_mut()[place as usize].take();
         self.inner.unused.borrow_mut().push(place);
         drop(ended);
@@ -66,7 +71,7 @@ impl EventLoop {
             return;
         };
         *link.phase.borrow_mut() = Phase::Idle;
-        if self.is_draining() && link.close_when_sent() {
+        if self.ends() && link.close_when_sent() {
             self.remove(&link);
         }
     }
@@ -74,7 +79,7 @@ impl EventLoop {
     /// The application has done with an HTTP request.
     pub fn request_ended(&self, place: u32) {
         self.inner.requests.set(self.inner.requests.get() - 1);
-        self.ends(place);
+        self.forget(place);
         if self.is_draining() || !self.inner.postponed.borrow().is_empty() {
             self.signal();
         }
@@ -90,25 +95,26 @@ impl EventLoop {
     pub(super) fn begin_postponed(&'static self, py: Attached) {
         for token in self.inner.again.take() {
             if let Some(link) = self.link(token) {
-                self.on_event(py, &link, libc::EPOLLIN);
+                self.on_event(py, &link, libc::EPOLLIN | libc::EPOLLRDHUP);
             }
         }
         let count = self.inner.postponed.borrow().len();
         for _ in 0..count {
+            if self.is_full() {
+                return;
+            }
             let next = self.inner.postponed.borrow_mut().pop_front();
             let Some(link) = next.and_then(|token| self.link(token)) else {
                 continue;
             };
-            if !self.may_begin(&link) {
-                return;
-            }
-            self.on_event(py, &link, libc::EPOLLIN);
+            // What was reported meanwhile, its end as well, is not reported again.
+            self.on_event(py, &link, libc::EPOLLIN | libc::EPOLLRDHUP);
         }
     }
 
     /// A WebSocket is over.
     pub fn session_ended(&self, place: u32) {
-        self.ends(place);
+        self.forget(place);
         if self.is_draining() {
             self.signal();
         }

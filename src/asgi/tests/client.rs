@@ -15,6 +15,9 @@ use crate::exchange::{
 use crate::python::runtime;
 use crate::wsgi::tests::start_python;
 
+/// The application group of most tests.
+const GROUP: &str = "main";
+
 /// A script file.
 pub struct Script {
     path: std::path::PathBuf,
@@ -63,6 +66,7 @@ pub struct Call<'a> {
     pub callable: &'a str,
     pub asgi: AsgiSettings,
     pub authorization: Authorization,
+    pub group: &'a str,
 }
 
 impl<'a> Call<'a> {
@@ -86,10 +90,11 @@ impl<'a> Call<'a> {
                 ..AsgiSettings::DEFAULT
             },
             authorization: Authorization::Hidden,
+            group: GROUP,
         }
     }
 
-    fn frame(&self) -> Vec<u8> {
+    pub fn frame(&self) -> Vec<u8> {
         fn pairs<'a>(items: &'a [(&'a str, &'a str)]) -> Vec<Pair<'a>> {
             let pair = |(name, value): &(&'a str, &'a str)| Pair {
                 name: Text::from(name.as_bytes()),
@@ -113,7 +118,7 @@ impl<'a> Call<'a> {
                     request_scheme: "http".into(),
                     script_filename: path.into(),
                     process_group: Text::EMPTY,
-                    application_group: "main".into(),
+                    application_group: self.group.into(),
                     callable_object: self.callable.into(),
                     request_handler: "wsgi-script".into(),
                     listener_host: Text::EMPTY,
@@ -207,9 +212,14 @@ pub struct Client {
 
 impl Client {
     pub fn new() -> Client {
+        Client::of(GROUP)
+    }
+
+    /// A connection to the loop of an application group.
+    pub fn of(group: &str) -> Client {
         start_python();
         let runtime = runtime::runtime().unwrap();
-        let fd = loops::connect(runtime, b"main", &Embedded).expect("there is a loop");
+        let fd = loops::connect(runtime, group.as_bytes(), &Embedded).expect("there is a loop");
         let stream = UnixStream::from(fd);
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -232,6 +242,14 @@ impl Client {
         let mut payload = vec![0; header.length as usize];
         self.stream.read_exact(&mut payload).unwrap();
         Some(Frame { header, payload })
+    }
+
+    /// Waits for the end of the connection.
+    pub fn wait_for_end(&mut self) {
+        let mut rest = Vec::new();
+        self.stream
+            .read_to_end(&mut rest)
+            .expect("the server closes");
     }
 
     /// The next frame that is no line of the log.

@@ -6,7 +6,7 @@ use super::client::{Answer, Call, Client, Script};
 use crate::daemon::wire::{Kind, flag, reply};
 use crate::exchange::AsgiSettings;
 
-const HEADERS: &[(&str, &str)] = &[
+pub const HEADERS: &[(&str, &str)] = &[
     ("Host", "example.com"),
     ("Upgrade", "websocket"),
     ("Connection", "Upgrade"),
@@ -45,7 +45,7 @@ fn call<'a>(script: &'a Script) -> Call<'a> {
     }
 }
 
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
     let mut frame = vec![first, 0x80 | payload.len() as u8];
     frame.extend_from_slice(&mask);

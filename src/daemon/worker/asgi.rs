@@ -152,15 +152,16 @@ impl House for Worker {
         };
         if matches!(why, Returned::Stale | Returned::NotAsgi) {
             self.finished();
-            self.limit.undo();
         }
         let Some(held) = this.hold(socket) else {
             return;
         };
         match why {
-            Returned::NotAsgi | Returned::Elsewhere => {
-                this.add_job(Job::Serve(Waiting { held, frame }))
+            Returned::NotAsgi => {
+                self.limit.undo();
+                this.add_job(Job::Serve(Waiting { held, frame }));
             }
+            Returned::Elsewhere => this.add_job(Job::Serve(Waiting { held, frame })),
             Returned::Limit => {
                 self.waiting.wait_for_limit(Waiting { held, frame });
                 // The worker may have been told to go on, or to end, before that.
@@ -185,6 +186,10 @@ impl House for Worker {
         }
     }
 
+    fn has_successor(&self) -> bool {
+        true
+    }
+
     fn load(&self) -> u16 {
         let busy = self.board.summary().busy.load(Ordering::Relaxed);
         busy.min(u32::from(u16::MAX)) as u16
@@ -193,14 +198,28 @@ impl House for Worker {
     fn bounds(&self) -> Bounds {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let config = &self.config;
+        if self.is_hasty.load(Ordering::Relaxed) {
+            let whole = match config.shutdown_timeout {
+                0 => LONGEST_SHUTDOWN,
+                timeout => seconds(timeout),
+            };
+            return Bounds {
+                request: None,
+                drain: whole / 4,
+                shutdown: whole / 2,
+            };
+        }
         Bounds {
             request: (config.request_timeout > 0).then(|| seconds(config.request_timeout)),
-            drain: match config.graceful_timeout {
+            drain: match self.patience.load(Ordering::Relaxed) {
                 0 => LONGEST_DRAIN,
                 // What is ended then has a moment left before the supervisor loses its patience.
-                graceful => seconds(graceful)
-                    .saturating_sub(Duration::from_secs(2))
-                    .max(seconds(graceful) / 2),
+                patience => {
+                    let patience = seconds(patience);
+                    patience
+                        .saturating_sub(Duration::from_secs(2))
+                        .max(patience / 3)
+                }
             },
             shutdown: match config.shutdown_timeout {
                 0 => LONGEST_SHUTDOWN,

@@ -65,15 +65,17 @@ impl Worker {
     }
 
     fn attend(&self, wishes: &Receiver<Wish>) {
-        let pulse = self.config.deadlock_timeout > 0;
+        let watches = self.config.deadlock_timeout > 0 || self.config.request_timeout > 0;
         let mut next = Instant::now();
         loop {
-            if pulse && Instant::now() >= next {
-                self.pulse();
+            if watches && Instant::now() >= next {
+                if self.config.deadlock_timeout > 0 {
+                    self.pulse();
+                }
                 self.look_after_loops();
                 next = Instant::now() + PULSE;
             }
-            let wish = if pulse {
+            let wish = if watches {
                 wishes.recv_timeout(next.saturating_duration_since(Instant::now()))
             } else {
                 wishes.recv().map_err(|_| RecvTimeoutError::Disconnected)

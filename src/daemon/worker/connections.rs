@@ -232,12 +232,17 @@ impl<'c> Held<'c> {
         token(self.generation, self.index)
     }
 
-    /// Takes the socket out: the connection is gone from here, but not closed. `None` if a reply is
-    /// still being sent on it, which then closes it.
+    /// Takes the socket out: the connection is gone from here, but not closed. `None` if the process
+    /// has no descriptor left.
     pub fn into_socket(self) -> Option<OwnedFd> {
         let connection = self.connection();
         if connection.pins.load(Ordering::Acquire) != 0 {
-            return None;
+            // A thread that has sent a reply has not come back from it: its descriptor stays.
+            // SAFETY: an open descriptor; a new one is owned by nobody else.
+            unsafe {
+                let fd = libc::fcntl(self.fd(), libc::F_DUPFD_CLOEXEC, 0);
+                return (fd >= 0).then(|| OwnedFd::from_raw_fd(fd));
+            }
         }
         let fd = connection.fd.swap(-1, Ordering::Relaxed);
         // SAFETY: the place owned the descriptor, and has let go of it.

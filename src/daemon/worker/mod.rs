@@ -45,7 +45,7 @@ pub mod template;
 pub mod title;
 pub mod waiting;
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::mpsc::Sender;
@@ -113,6 +113,11 @@ pub struct Worker {
     /// Connections could not be accepted for want of descriptors or memory.
     accept_again: AtomicU32,
     watches_activity: bool,
+    /// Seconds until the supervisor loses its patience with what runs in a worker that ends; 0: it
+    /// does not.
+    patience: AtomicU32,
+    /// The whole group ends: `shutdown-timeout` is all that there is.
+    is_hasty: AtomicBool,
     peers: [u32; 3],
 }
 
@@ -151,6 +156,8 @@ impl Worker {
             wishes: Mutex::default(),
             accept_again: AtomicU32::new(0),
             watches_activity: config.inactivity_timeout > 0,
+            patience: AtomicU32::new(config.graceful_timeout),
+            is_hasty: AtomicBool::new(false),
             peers: [0, own, config.peer_uid.unwrap_or(own)],
             config,
         };
@@ -269,6 +276,15 @@ impl Worker {
     /// [`Worker::drain`], and applications are told why.
     pub fn leave(&self, reason: Reason) {
         self.events.stopping(reason);
+        let config = &self.config;
+        let patience = match reason {
+            Reason::EvictionSignal if config.eviction_timeout > 0 => config.eviction_timeout,
+            _ => config.graceful_timeout,
+        };
+        self.patience.store(patience, Ordering::Relaxed);
+        // Of these httpd and the supervisor wait for little more than exit handlers.
+        let hasty = matches!(reason, Reason::ShutdownSignal | Reason::SupervisorGone);
+        self.is_hasty.store(hasty, Ordering::Relaxed);
         self.drain();
     }
 

@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(options.connect_timeout, 15);
         assert_eq!(options.response_flush_delay, 5);
         // What mod_wsgi does not have.
-        assert_eq!((worker.uvloop, worker.concurrency), (false, 1000));
+        assert_eq!((worker.uvloop, worker.concurrency), (false, 0));
         assert!(refusal("loop", "trio").contains("asyncio | uvloop"));
         assert!(refusal("concurrency", "-1").contains("from 0 to"));
     }

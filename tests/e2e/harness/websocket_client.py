@@ -53,5 +53,9 @@ class Client:
         """Closes, and waits until that is done."""
         self._run(self.client.close(code, reason))
 
+    def wait_closed(self) -> None:
+        """Waits until the other side has closed."""
+        self._run(self.client.wait_closed())
+
     def _run(self, work):
         return self.loop.run_until_complete(asyncio.wait_for(work, self.timeout))
