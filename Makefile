@@ -109,6 +109,14 @@ e2e-here: build venv
 	@$(TOOLS)/several.sh
 	@$(VENV)/bin/pytest tests/e2e $(PYTEST)
 
+.PHONY: test-autobahn
+test-autobahn: deps ## Run the Autobahn WebSocket test suite itself (needs Python 2.7; an hour)
+	@$(READABLE) test-autobahn-here
+.PHONY: test-autobahn-here
+test-autobahn-here: build venv
+	@$(TOOLS)/autobahn.sh
+	@RWSGI_TEST_SOAK=1 $(VENV)/bin/pytest tests/e2e/test_asgi_autobahn_suite.py $(PYTEST)
+
 .PHONY: test-matrix
 test-matrix: deps ## Gateway, unit tests and core end-to-end tests for each of PYTHONS="..."
 	@$(READABLE) test-matrix-here

@@ -1,4 +1,4 @@
-"""What an ASGI application says reaches the error log of its request's virtual host, with the log id
+"""What an ASGI application says reaches the error log of its request's virtual host, with the id
 of the request, though hundreds of them share one thread."""
 
 from __future__ import annotations
