@@ -1,6 +1,7 @@
 //! The end of the application of a WebSocket.
 
 use super::{INTERNAL_ERROR, Session, Stage};
+use crate::asgi::http::is_cancelled;
 use crate::daemon::wire::{Kind, flag};
 use crate::exchange::Level;
 use crate::messages;
@@ -20,8 +21,7 @@ impl Session {
         let is_quiet = |exception: &Owned| {
             (self.disconnect.borrow().is_some()
                 && (exceptions::is_os_error(py, exception) || is_disconnect(exception)))
-                || (self.cancelled_at.get().is_some()
-                    && crate::asgi::http::is_cancelled(py, exception))
+                || (self.cancelled_at.get().is_some() && is_cancelled(py, exception))
         };
         let failed = match &result {
             Ok(()) => false,
