@@ -223,7 +223,7 @@ def test_broken_new_code_keeps_the_old(new_httpd, broken):
 
 def test_graceful_restart(new_httpd):
     """httpd's own: nothing is lost, long requests end, WebSockets go on with their old worker as
-    long as httpd's old process lets them (a minute)."""
+    long as httpd's old process lets them (20 seconds)."""
     with serve(new_httpd, "graceful-timeout=4") as site:
         httpd = site.httpd
         httpd.allow_log("AH00485|AH03490|AH10393")

@@ -1,24 +1,15 @@
 //! What is ready in the epoll set of an event loop.
 
-use super::BUFFER;
-use super::EVENTS;
-use super::EventLoop;
-use super::Message;
-use super::Place;
-use super::TICK;
-use super::WAKE;
-use crate::asgi::application;
-use crate::asgi::link::Link;
-use crate::asgi::link::Phase;
-use crate::asgi::link::Sent;
-use crate::exchange::Level;
-use crate::exchange::Source;
-use crate::python::attach::Attached;
 use core::sync::atomic::Ordering;
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::PoisonError;
+
+use super::{BUFFER, EVENTS, EventLoop, Message, Place, TICK, WAKE};
+use crate::asgi::application;
+use crate::asgi::link::{Link, Phase, Sent};
+use crate::exchange::{Level, Source};
+use crate::python::attach::Attached;
 
 impl EventLoop {
     pub(super) fn ready(&'static self, py: Attached) {

@@ -1,19 +1,18 @@
 //! The end of an event loop: what is in hand ends, or is ended after a bound, then the
 //! applications' lifespans.
 
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
 use super::EventLoop;
 use crate::asgi::awaitable::Endpoint;
 use crate::asgi::http::Cancelled;
 use crate::asgi::link::Phase;
-use crate::daemon::wire::Kind;
-use crate::daemon::wire::flag;
+use crate::daemon::wire::{Kind, flag};
 use crate::python::attach::Attached;
 use crate::python::raise::Result;
-use core::cell::Cell;
-use core::sync::atomic::Ordering;
-use std::rc::Rc;
-use std::time::Duration;
-use std::time::Instant;
 
 /// How long what has been ended by force may take.
 const LAST_WAIT: Duration = Duration::from_millis(1_500);

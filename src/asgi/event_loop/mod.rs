@@ -17,8 +17,17 @@ mod time;
 
 pub use python::PythonLoop;
 
-use crate::asgi::application;
-use crate::asgi::application::Application;
+use core::cell::{Cell, OnceCell, RefCell};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::asgi::application::{self, Application};
 use crate::asgi::awaitable::Endpoint;
 use crate::asgi::house::House;
 use crate::asgi::link::Link;
@@ -27,27 +36,6 @@ use crate::daemon::control;
 use crate::exchange::Level;
 use crate::python::interpreter::Interpreter;
 use crate::python::slots::boundary;
-use core::cell::Cell;
-use core::cell::OnceCell;
-use core::cell::RefCell;
-use core::sync::atomic::AtomicBool;
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering;
-use std::collections::VecDeque;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::os::fd::FromRawFd;
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::mpsc::Sender;
-use std::time::Duration;
-use std::time::Instant;
 
 /// What epoll reports for [`EventLoop::wake`]; no connection has such a token.
 const WAKE: u64 = u64::MAX;

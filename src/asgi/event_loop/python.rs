@@ -1,30 +1,22 @@
 //! What Python knows of an event loop, and the thread that runs it.
 
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering;
+use std::os::fd::AsRawFd;
+use std::sync::PoisonError;
+
+use pyo3::ffi;
+
 use super::EventLoop;
 use crate::asgi::coroutine;
 use crate::asgi::link::Phase;
 use crate::exchange::Level;
 use crate::messages;
-use crate::python::attach;
-use crate::python::attach::Attached;
-use crate::python::object::Owned;
-use crate::python::object::boolean;
-use crate::python::object::float;
-use crate::python::object::int;
+use crate::python::attach::{self, Attached};
+use crate::python::object::{Owned, boolean, float, int};
 use crate::python::order;
-use crate::python::raise::Kind as Raise;
-use crate::python::raise::Raised;
-use crate::python::raise::Result;
-use crate::python::raise::raise;
-use crate::python::slots;
-use crate::python::slots::Methods;
-use crate::python::slots::object_slot;
-use core::cell::Cell;
-use core::cell::RefCell;
-use core::sync::atomic::Ordering;
-use pyo3::ffi;
-use std::os::fd::AsRawFd;
-use std::sync::PoisonError;
+use crate::python::raise::{Kind as Raise, Raised, Result, raise};
+use crate::python::slots::{self, Methods, object_slot};
 
 /// What Python knows of the loop.
 pub struct PythonLoop {

@@ -1,15 +1,14 @@
 //! What an event loop has in hand.
 
-use super::EventLoop;
-use super::TICK_EVERY;
-use crate::asgi::application::Application;
-use crate::asgi::awaitable::Endpoint;
-use crate::asgi::link::Link;
-use crate::asgi::link::Phase;
-use crate::python::attach::Attached;
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
+
+use super::{EventLoop, TICK_EVERY};
+use crate::asgi::application::Application;
+use crate::asgi::awaitable::Endpoint;
+use crate::asgi::link::{Link, Phase};
+use crate::python::attach::Attached;
 
 impl EventLoop {
     /// Whether another HTTP request may begin. If not, the connection is looked at again as soon

@@ -1,12 +1,12 @@
 //! What takes its time: looked at about every second while there is something in hand.
 
+use core::sync::atomic::Ordering;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
 use super::EventLoop;
 use crate::asgi::awaitable::Endpoint;
 use crate::python::attach::Attached;
-use core::sync::atomic::Ordering;
-use std::os::fd::AsRawFd;
-use std::time::Duration;
-use std::time::Instant;
 
 /// How long a cancelled task may go on.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);

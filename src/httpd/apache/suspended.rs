@@ -86,13 +86,12 @@ impl Suspended {
     /// Makes the connection one of `thread`, the calling one, that never blocks and keeps no memory
     /// which it does not use.
     pub fn take_over(&mut self, thread: Option<Thread>) {
-        // SAFETY: the contract of `new`. The connection's allocator is its own, its pools are this
-        // connection's and the requests'.
+        // SAFETY: the contract of `new`.
         unsafe {
             let connection = self.connection.as_ptr();
             // The one that it had may end before it.
             (*connection).current_thread = thread.map_or(core::ptr::null_mut(), Thread::as_ptr);
-            trim(sys::apr_pool_allocator_get((*connection).pool));
+            trim(self.allocator());
             let socket = sys::ap_get_conn_socket(connection);
             sys::apr_socket_timeout_set(socket, 0);
             // A read that got less than it asked for makes the next one wait.
@@ -152,6 +151,14 @@ impl Suspended {
         }
     }
 
+    /// # Safety
+    /// As the functions of this type.
+    unsafe fn allocator(&self) -> *mut sys::apr_allocator_t {
+        // SAFETY: the caller's promise. It is the connection's own, of which its pools and those of its
+        // requests are made.
+        unsafe { sys::apr_pool_allocator_get((*self.connection.as_ptr()).pool) }
+    }
+
     /// The client's socket; `None` if it has been closed.
     pub fn socket(&self) -> Option<RawFd> {
         self.connection().socket()
@@ -192,9 +199,78 @@ unsafe fn trim(allocator: *mut sys::apr_allocator_t) {
     const KEPT: usize = 8;
     // SAFETY: the caller's promise. Blocks that have been taken are given back as a list.
     unsafe {
-        sys::apr_allocator_max_free_set(allocator, 1);
-        let mut list = core::ptr::null_mut();
-        for _ in 0..KEPT {
+        sys::apr_allocator_max_free_set(allocator, NOTHING);
+        let blocks = take_blocks(allocator, KEPT);
+        if !blocks.is_null() {
+            sys::apr_allocator_free(allocator, blocks);
+        }
+    }
+}
+
+/// Less than a block, as the limit of what an allocator keeps; 0 would be no limit.
+const NOTHING: usize = 1;
+/// The smallest block of an allocator, in which 8,000 bytes from a socket have room.
+const BLOCK: usize = 8 * 1024;
+
+/// Memory for all connections of a thread that keep none: what one needs while it is at work, for
+/// what it reads for the most part, is lent to it. It would be mapped and unmapped each time.
+pub struct Spare(*mut sys::apr_memnode_t);
+
+// SAFETY: blocks belong to nobody else.
+unsafe impl Send for Spare {}
+
+impl Spare {
+    /// As many as a read and a write need.
+    const COUNT: usize = 3;
+
+    /// Nothing yet.
+    pub const fn new() -> Spare {
+        Spare(core::ptr::null_mut())
+    }
+
+    /// Lends the blocks to the connection's allocator.
+    pub fn lend(&mut self, suspended: &mut Suspended) {
+        let blocks = core::mem::replace(&mut self.0, core::ptr::null_mut());
+        // SAFETY: the contract of `Suspended::new`. Blocks are the system's memory, whichever
+        // allocator has asked for them.
+        unsafe {
+            let allocator = suspended.allocator();
+            sys::apr_allocator_max_free_set(allocator, Self::COUNT * BLOCK);
+            if !blocks.is_null() {
+                sys::apr_allocator_free(allocator, blocks);
+            }
+        }
+    }
+
+    /// Takes as many back. The allocator has kept no more than that.
+    pub fn take_back(&mut self, suspended: &mut Suspended) {
+        // SAFETY: as above.
+        unsafe {
+            let allocator = suspended.allocator();
+            self.0 = take_blocks(allocator, Self::COUNT);
+            sys::apr_allocator_max_free_set(allocator, NOTHING);
+        }
+    }
+}
+
+impl Default for Spare {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Takes so many blocks, kept ones first, as a list.
+///
+/// # Safety
+/// The allocator is used by this thread only.
+unsafe fn take_blocks(
+    allocator: *mut sys::apr_allocator_t,
+    count: usize,
+) -> *mut sys::apr_memnode_t {
+    let mut list = core::ptr::null_mut();
+    for _ in 0..count {
+        // SAFETY: the caller's promise.
+        unsafe {
             let block = sys::apr_allocator_alloc(allocator, 1);
             if block.is_null() {
                 break;
@@ -202,8 +278,6 @@ unsafe fn trim(allocator: *mut sys::apr_allocator_t) {
             (*block).next = list;
             list = block;
         }
-        if !list.is_null() {
-            sys::apr_allocator_free(allocator, list);
-        }
     }
+    list
 }

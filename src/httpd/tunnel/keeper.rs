@@ -18,6 +18,7 @@ use super::machine::Buffer;
 use super::parked::{Interest, Parked, Step};
 use super::{GRACE, LARGEST, LOOK, is_stopping};
 use crate::exchange::Level;
+use crate::httpd::apache::suspended::Spare;
 use crate::httpd::apache::thread::Thread;
 use crate::httpd::apache::{Pool, Server};
 use crate::httpd::sys::boundary::{Place as LogPlace, guard};
@@ -179,6 +180,7 @@ fn run(shared: &Shared) {
         deadlines: BTreeSet::new(),
         leaving: Vec::new(),
         buffer: Buffer::new(LARGEST),
+        spare: Spare::new(),
         stop_at: None,
         stopped: false,
     };
@@ -224,6 +226,7 @@ struct Keeper<'k> {
     /// Those that are over, but for a thread of the MPM that may not have gone on.
     leaving: Vec<Parked>,
     buffer: Buffer,
+    spare: Spare,
     /// When tunnels end because the process is stopping.
     stop_at: Option<Instant>,
     /// They have been told to.
@@ -353,7 +356,9 @@ impl Keeper<'_> {
             self.vacate(index);
             return;
         };
+        parked.lend(&mut self.spare);
         let step = parked.step(&mut self.buffer, user, worker, now);
+        parked.take_back(&mut self.spare);
         let watched = match step {
             Step::Wait(interest) => self.watch(index, interest).is_ok(),
             Step::Again => {

@@ -41,7 +41,7 @@ const SMALLEST: usize = 4 * 1024;
 
 /// How long tunnels go on in a child process that has begun to stop gracefully: longer than workers
 /// that are being replaced as well need to end them.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_secs(20);
 
 /// How often it is looked whether the process has begun to stop.
 pub const LOOK: Duration = Duration::from_secs(1);

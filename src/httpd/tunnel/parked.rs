@@ -9,7 +9,7 @@ use super::departure::{self, Departure};
 use super::ends::Ends;
 use super::machine::{Buffer, End, Ready, Tunnel, Turn, Wants};
 use super::{keeper, note_end};
-use crate::httpd::apache::suspended::Suspended;
+use crate::httpd::apache::suspended::{Spare, Suspended};
 use crate::httpd::apache::thread::Thread;
 use crate::httpd::apache::{Connection, Request};
 use crate::httpd::sys::boundary::{Place, guard};
@@ -160,6 +160,16 @@ impl Parked {
     /// To be called first, when the MPM has let go, by the keeper: `thread`.
     pub fn take_over(&mut self, thread: Option<Thread>) {
         self.0.suspended.take_over(thread);
+    }
+
+    /// Lends it memory for a [`step`](Self::step).
+    pub fn lend(&mut self, spare: &mut Spare) {
+        spare.lend(&mut self.0.suspended);
+    }
+
+    /// And takes it back.
+    pub fn take_back(&mut self, spare: &mut Spare) {
+        spare.take_back(&mut self.0.suspended);
     }
 
     /// The sockets: the client's, and the worker's while it is needed; -1 for one that there is not.
