@@ -8,6 +8,7 @@ core=(environ input response streaming file_wrapper reloading logging faults map
 core+=(handler_scripts dispatch_scripts apache_request)
 core+=(auth auth_combinations auth_config)
 core+=(events api metrics telemetry)
+core+=(asgi_scope asgi_receive asgi_send asgi_websocket)
 
 python=$(tests/tools/copy_python.sh "$1")
 version=$("$python" -c 'import platform; print(platform.python_version())')
