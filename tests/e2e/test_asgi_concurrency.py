@@ -99,10 +99,11 @@ def test_wsgi_beside(server):
 
 def test_no_deadlock_of_long_and_short(server):
     """Long polls and ordinary traffic, up to httpd's last thread and beyond."""
+    server.allow_log("AH00484")
     held = THREADS - 6
     connections = [server.connect() for _ in range(held)]
     for connection in connections:
-        connection.request("/http/wait?seconds=3")
+        connection.request("/http/wait?seconds=2")
     with Load(server.port, "/http/hello", clients=8) as load:
         load.wait_for(200)
     assert load.failures == []

@@ -8,6 +8,7 @@ import time
 import pytest
 from harness.asgi import line_of
 from harness.config import BOTH
+from harness.processes import resident_kib
 from harness.sites import asgi_applications
 
 pytestmark = pytest.mark.rwsgi
@@ -162,9 +163,22 @@ def test_client_that_stays_is_not_disturbed(server, file):
 ROUNDS = 150
 
 
-@pytest.mark.parametrize("target", ["long-poll", "stream", "stream-and-listen", "websocket"])
+TARGETS = ["long-poll", "stream", "stream-and-listen", "websocket"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_nothing_is_left(server, target):
     """After so many clients that vanished at different moments: no task, no descriptor."""
+    vanish(server, [target], ROUNDS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_nothing_is_left_of_ten_thousand(server):
+    vanish(server, TARGETS, 10_000)
+
+
+def vanish(server, targets, rounds):
     if server.mpm == "prefork" and not server.daemon:
         pytest.skip("each process has a life of its own")
     # httpd has few threads, and notices after a while that a client has gone.
@@ -172,7 +186,9 @@ def test_nothing_is_left(server, target):
     server.get("/gone/look")
     server.wait_until(lambda: inside(server) == 0)
     base = server.json("/gone/look")
-    for i in range(ROUNDS):
+    memory = sum(map(resident_kib, server.pythons()))
+    for i in range(rounds):
+        target = targets[i % len(targets)]
         connection = server.connect()
         if target == "websocket":
             headers = {
@@ -184,10 +200,10 @@ def test_nothing_is_left(server, target):
             connection.request("/gone/ws", headers=headers)
         else:
             connection.request(f"/gone/{target}")
-        # A third at once, a third within the first answer, if there is one; half with a reset.
+        # A third at once, the others within the first answer, if there is one; half with a reset.
         if i % 3 and target != "long-poll":
             connection.read_head()
-        getattr(connection, HOW[i % 2])()
+        getattr(connection, HOW[i // 4 % 2])()
     server.wait_until(lambda: inside(server) == 0, "requests are left")
 
     def like_before():
@@ -200,3 +216,6 @@ def test_nothing_is_left(server, target):
         )
 
     server.wait_until(like_before, f"it was {base}, it is {server.json('/gone/look')}")
+    if rounds > 1000:
+        grown = sum(map(resident_kib, server.pythons())) - memory
+        assert grown < 8 * 1024, f"{grown} KiB more"

@@ -417,6 +417,17 @@ def test_early_hints_over_http_2(server, gate):
         assert stream.interim == []
 
 
+def test_early_hints_over_http_2_where_it_sends_them(new_httpd):
+    with new_httpd(http2=True) as httpd:
+        asgi_applications(httpd, http="asgi_http.py")
+        httpd.add("H2EarlyHints On").start()
+        with httpd.http2() as connection:
+            stream = connection.request("/http/hints")
+            assert (stream.status, stream.body) == (200, b"hinted")
+            assert [status for status, _ in stream.interim] == [103, 103]
+            assert stream.interim[1][1]["link"] == "</c>; rel=x"
+
+
 def test_early_hints_and_http_1_0(server):
     """A client of HTTP/1.0 would take them for the answer."""
     response = server.request("/http/hints", version="HTTP/1.0")
