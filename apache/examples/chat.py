@@ -19,7 +19,8 @@ PAGE = b"""<!doctype html>
 </script>
 """
 
-#: Of each participant: what is to be sent to him. Who does not keep up loses messages, not the others.
+#: Of each participant: what is to be sent to him. Who does not keep up loses messages, not the
+#: others.
 participants = set()
 
 

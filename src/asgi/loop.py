@@ -45,7 +45,8 @@ def run(loop, descriptor, ready, log):
             loop.run_until_complete(root)
         except (SystemExit, KeyboardInterrupt) as error:
             # Of a task: no business of the server's.
-            log(f"a task raised {type(error).__name__}, which ends neither the event loop nor the process")
+            what = type(error).__name__
+            log(f"a task raised {what}, which ends neither the event loop nor the process")
         except BaseException as error:
             log(f"the event loop was left by {type(error).__name__}: {error}; it goes on")
             # Whatever that was, it may come again at once.
@@ -154,7 +155,8 @@ class Lifespan:
             self._tell(None)
         elif kind == "lifespan.startup.failed":
             text = message.get("message", "") or "lifespan.startup.failed"
-            self._tell("its startup failed", [line.encode("utf-8", "replace") for line in text.splitlines()])
+            lines = [line.encode("utf-8", "replace") for line in text.splitlines()]
+            self._tell("its startup failed", lines)
         elif kind == "lifespan.shutdown.complete":
             if not self.shutdown_done.done():
                 self.shutdown_done.set_result(None)

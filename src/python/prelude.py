@@ -162,8 +162,8 @@ def install(services):
     sys.stderr = sys.__stderr__ = services["stderr"]
     sys.argv = ["mod_wsgi"]
     if not services["is_main"] and sys.version_info < (3, 12):
-        # The C part of asyncio has one set of tasks, and one current task, for all interpreters of the
-        # process. Without it the Python part of asyncio does the same, for each its own.
+        # The C part of asyncio has one set of tasks, and one current task, for all interpreters of
+        # the process. Without it the Python part of asyncio does the same, for each its own.
         sys.modules["_asyncio"] = None
     if services["python_eggs"] is not None:
         os.environ["PYTHON_EGG_CACHE"] = services["python_eggs"]
@@ -424,9 +424,6 @@ def is_coroutine_callable(application):
         seen += 1
     if inspect.iscoroutinefunction(application):
         return True
-    call = getattr(type(application), "__call__", None)
-    if isinstance(application, type) or call is None:
+    if isinstance(application, type) or not callable(application):
         return False
-    return inspect.iscoroutinefunction(getattr(application, "__call__", None)) or (
-        inspect.iscoroutinefunction(call)
-    )
+    return inspect.iscoroutinefunction(type(application).__call__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import asgi
+import asgi_peers
 import asgi_systems
 import cputime
 import fairness
@@ -34,9 +34,9 @@ CROWD_P99, CROWD_TAIL = 1 / 3, 2.0
 
 # CPU time of an ASGI request in daemon mode, as a multiple of another server's in the same run.
 ASGI_CPU = [
-    (asgi.RAW, asgi.WSGI, 1.40),
-    (asgi.RAW, "uvicorn", 0.75),
-    (asgi.FASTAPI, "uvicorn", 0.85),
+    (asgi_peers.RAW, asgi_peers.WSGI, 1.40),
+    (asgi_peers.RAW, "uvicorn", 0.75),
+    (asgi_peers.FASTAPI, "uvicorn", 0.85),
 ]
 
 # KiB of memory for an idle WebSocket in httpd's child.

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 
-import asgi
+import asgi_peers
 import asgi_systems
 import bounds
 import cputime
@@ -45,7 +45,7 @@ KINDS = ["instructions", "ipc", "syscalls", "memory", "preload", "cpu", "fairnes
 KINDS += ["websockets", "longpoll", "own-gil"]
 # What takes part in these unless --system names others.
 ASGI_KINDS = {
-    "asgi": asgi.DEFAULT,
+    "asgi": asgi_peers.DEFAULT,
     "websockets": idle_websockets.DEFAULT,
     "longpoll": longpoll.DEFAULT,
 }
@@ -191,7 +191,7 @@ def measure(
         tables.fairness(report, found)
     if "asgi" in kinds:
         takers = about_asgi["asgi"]
-        found = results["asgi"] = asgi.run(takers, report, options.rounds, options.seconds)
+        found = results["asgi"] = asgi_peers.run(takers, report, options.rounds, options.seconds)
         tables.asgi(report, found)
     if "websockets" in kinds:
         takers = about_asgi["websockets"]
