@@ -106,7 +106,7 @@ class Site:
 
 
 @contextmanager
-def serve(new_httpd, options="", workers=2, threads=CONNECTIONS + 16, **more):
+def serve(new_httpd, options="", workers=2, threads=CONNECTIONS + 16, text="", **more):
     daemon = f"processes={workers} threads=2 {options}"
     with new_httpd(threads=threads, daemon=daemon, **more) as httpd:
         site = Site.of(httpd)
@@ -202,10 +202,12 @@ def test_endless_responses_are_ended(new_httpd):
     [
         pytest.param({"extra": "async def broken(:"}, id="syntax"),
         pytest.param({"extra": "raise RuntimeError('not today')"}, id="import"),
+        pytest.param({"startup": "raise RuntimeError('not today')"}, id="startup"),
     ],
 )
 def test_broken_new_code_keeps_the_old(new_httpd, broken):
-    with serve(new_httpd, workers=1) as site:
+    text = "<Location /load>\nASGILifespan On\n</Location>"
+    with serve(new_httpd, workers=1, text=text) as site:
         httpd = site.httpd
         site.deploy("v1", **broken)
         told = httpd.expect_log(KEPT, count=None)
