@@ -110,6 +110,7 @@ def serve(new_httpd, options="", workers=2, threads=CONNECTIONS + 16, text="", *
     daemon = f"processes={workers} threads=2 {options}"
     with new_httpd(threads=threads, daemon=daemon, **more) as httpd:
         site = Site.of(httpd)
+        httpd.add(text)
         httpd.start()
         httpd.get("/load/0")
         yield site
@@ -211,14 +212,14 @@ def test_broken_new_code_keeps_the_old(new_httpd, broken):
         httpd = site.httpd
         site.deploy("v1", **broken)
         told = httpd.expect_log(KEPT, count=None)
-        httpd.allow_log(r"RWSGI0[14]\d\d: |SyntaxError|RuntimeError|^  |Traceback|^\s*\^")
+        httpd.allow_log(r"RWSGI0[146]\d\d: |SyntaxError|RuntimeError|^  |Traceback|^\s*\^")
         with Storm(httpd, connections=4) as storm:
             httpd.wait_until(lambda: told.lines or httpd.log.read() is None, "nothing is said")
             storm.wait_for(100)
         storm.judge()
         assert {answer.body.split()[0] for answer in storm.answers} == {b"v0"}
         httpd.settle_log()
-        httpd.allow_log(r"RWSGI0[14]\d\d: |SyntaxError|RuntimeError|^  |Traceback|^\s*\^")
+        httpd.allow_log(r"RWSGI0[146]\d\d: |SyntaxError|RuntimeError|^  |Traceback|^\s*\^")
         site.deploy("v2")
         site.wait_for("v2")
 
