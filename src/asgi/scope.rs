@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 
-use super::state::{State, copy};
+use super::state::{State, copy, dict};
 use crate::exchange::header_names::{self, Variable};
 use crate::exchange::{Pair, RequestHead};
 use crate::python::attach::Attached;
@@ -62,7 +62,17 @@ pub fn make(py: Attached, kind: &Kind<'_>, head: &RequestHead<'_>, state: &Owned
     put(&names.headers, headers(py, asgi, head)?)?;
     put(&names.state, copy(py, state)?)?;
     let extensions = match kind {
-        Kind::Http => copy(py, &asgi.http_extensions)?,
+        Kind::Http => {
+            let extensions = copy(py, &asgi.http_extensions)?;
+            if has_trailers(head) {
+                let (name, value) = (&names.response_trailers, dict(py, [])?);
+                // SAFETY: our own dict; live objects.
+                unsafe {
+                    object::set_item(py, extensions.as_ptr(), name.as_ptr(), value.as_ptr())?;
+                }
+            }
+            extensions
+        }
         Kind::WebSocket(offered) => {
             // SAFETY: a new list, to which live objects are appended.
             unsafe {
@@ -95,6 +105,11 @@ fn mount<'a>(head: &RequestHead<'a>) -> &'a [u8] {
     head.mount_point
         .bytes()
         .unwrap_or_else(|| head.script_name.bytes())
+}
+
+/// Whether httpd can send fields behind the body of the response: over HTTP/2 alone.
+pub fn has_trailers(head: &RequestHead<'_>) -> bool {
+    matches!(head.protocol.bytes(), b"HTTP/2.0" | b"HTTP/2")
 }
 
 fn http_version(py: Attached, asgi: &State, head: &RequestHead<'_>) -> Owned {

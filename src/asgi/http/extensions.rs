@@ -1,4 +1,5 @@
-//! What an HTTP request may send beside its response: a file in its place, early hints before it.
+//! What an HTTP request may send beside its response: a file in its place, early hints before it,
+//! trailers behind it.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +11,7 @@ use super::send::unexpected;
 use super::{Http, Stage};
 use crate::asgi::link::Sent;
 use crate::asgi::message::Message;
-use crate::daemon::wire::{FileRange, HEADER, Header, Kind, reply};
+use crate::daemon::wire::{FileRange, HEADER, Header, Kind, flag, reply};
 use crate::exchange::response::ResponseHead;
 use crate::exchange::{Pair, Slice, Text};
 use crate::python::attach::Attached;
@@ -50,13 +51,19 @@ impl Http {
         self.stage.set(Stage::Streaming);
         let load = self.event_loop.load_without_one();
         let range = FileRange { offset: 0, length };
-        let frame = range.encode(self.end_flags(), load).to_vec();
+        let trails = self.trails.get();
+        let flags = if trails { flag::FLUSH } else { self.end_flags() };
+        let frame = range.encode(flags, load).to_vec();
         let mut sent = self.transmit([&head]);
         if let (Sent::Accepted, Some(link)) = (sent, &*self.link.borrow()) {
             sent = link.send_file(frame, file);
         }
         if sent == Sent::Gone {
             self.on_gone(py);
+            return Ok(());
+        }
+        if trails {
+            self.stage.set(Stage::Trailers);
             return Ok(());
         }
         self.stage.set(Stage::Over);
@@ -95,17 +102,53 @@ impl Http {
                 });
             }
         }
+        self.send_fields(py, Kind::Interim, 103, "103 Early Hints", &pairs)
+    }
+
+    /// `http.response.trailers`: fields that follow the body.
+    pub(super) fn send_trailers(&self, py: Attached, message: &Message<'_>) -> Result<()> {
+        let names = &py.interpreter().asgi().names;
+        let fields = message.headers(py)?;
+        let more = message.truth(py, &names.more_trailers)?;
+        // Both may have run code of the application.
+        if self.stage.get() != Stage::Trailers {
+            return Err(unexpected(py, &names.response_trailers, self.stage.get()));
+        }
+        if fields.content_length.is_some() {
+            let what = "Content-Length cannot be among the trailers";
+            return Err(raise(py, Raise::Value, what));
+        }
+        let pairs = fields.pairs();
+        if !pairs.is_empty() {
+            self.send_fields(py, Kind::Trailers, 200, "200", &pairs)?;
+        }
+        if !more && !self.gone.get() {
+            self.trails.set(false);
+            self.send_data(py, &[], true);
+        }
+        Ok(())
+    }
+
+    /// A frame of header fields.
+    fn send_fields(
+        &self,
+        py: Attached,
+        kind: Kind,
+        status: u16,
+        status_line: &str,
+        fields: &[Pair<'_>],
+    ) -> Result<()> {
         let head = ResponseHead {
-            status: 103,
-            status_line: "103 Early Hints".into(),
-            headers: Slice::new(&pairs),
+            status,
+            status_line: status_line.into(),
+            headers: Slice::new(fields),
             content_length: -1,
         };
         let mut frame = Vec::new();
         if reply::encode(&head, &mut frame).is_err() {
-            return Err(raise(py, Raise::Value, "there are too many links"));
+            return Err(raise(py, Raise::Value, "there are too many header fields"));
         }
-        let header = Header::new(Kind::Interim, (frame.len() - HEADER) as u32);
+        let header = Header::new(kind, (frame.len() - HEADER) as u32);
         frame[..HEADER].copy_from_slice(&header.encode());
         if self.transmit([&frame]) == Sent::Gone {
             self.on_gone(py);

@@ -5,7 +5,7 @@
 //! | here | the request, and what becomes of its connection |
 //! | [`receive`] | `receive()`: the body on its way to the application |
 //! | [`send`] | `send()`: the response |
-//! | [`extensions`] | what it sends beside that: files, early hints |
+//! | [`extensions`] | what it sends beside that: files, early hints, trailers |
 //! | [`end`] | its end, however that comes |
 
 mod end;
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use crate::asgi::application::Application;
 use crate::asgi::event_loop::EventLoop;
 use crate::asgi::link::{Link, Phase, Sent};
+use crate::asgi::scope;
 use crate::daemon::wire::request::WireRequest;
 use crate::metrics::task::TaskObservation;
 use crate::python::attach::Attached;
@@ -41,6 +42,8 @@ enum Stage {
     Head,
     /// The head has been sent.
     Streaming,
+    /// The body is whole; trailers were announced and are to come.
+    Trailers,
     /// Everything has been sent, or nothing more can be.
     Over,
 }
@@ -93,6 +96,10 @@ pub struct Http {
     /// Its place among what the loop has in hand.
     pub place: Cell<u32>,
     is_head: bool,
+    /// The scope offers trailers.
+    may_trail: bool,
+    /// They have been announced, and the last of them have not come.
+    trails: Cell<bool>,
     observation: RefCell<Option<Box<TaskObservation>>>,
     /// When it began.
     pub began: Instant,
@@ -140,6 +147,8 @@ impl Http {
             sent: Cell::new(0),
             place: Cell::new(0),
             is_head: request.head.method.bytes() == b"HEAD",
+            may_trail: scope::has_trailers(&request.head),
+            trails: Cell::new(false),
             observation: RefCell::new(TaskObservation::begin(&request.head)),
             began: Instant::now(),
             cancelled: Cell::new(None),

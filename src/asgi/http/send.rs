@@ -50,6 +50,8 @@ impl Http {
             self.send_path(py, &message)
         } else if is(py, &kind, &names.early_hint) {
             self.early_hint(py, &message)
+        } else if is(py, &kind, &names.response_trailers) {
+            self.send_trailers(py, &message)
         } else {
             Err(unexpected(py, &kind, self.stage.get()))
         }
@@ -63,6 +65,7 @@ impl Http {
         // Headers may be an iterator, which is the application's code and may come here as well.
         let mut head = self.head.take();
         let (status, length) = encode_head(py, message, &mut head)?;
+        let trails = self.may_trail && message.truth(py, &names.trailers)?;
         if self.stage.get() != Stage::Silent {
             return Err(unexpected(py, &names.response_start, self.stage.get()));
         }
@@ -70,6 +73,7 @@ impl Http {
         let bodyless = matches!(status, 204 | 304) || self.is_head;
         self.observe(|observation| observation.note_status(status));
         self.declared.set(length.filter(|_| !bodyless));
+        self.trails.set(trails && !bodyless);
         self.stage.set(Stage::Head);
         Ok(())
     }
@@ -103,18 +107,20 @@ impl Http {
         Ok(())
     }
 
-    /// Sends body bytes, with the head if that has not been sent.
+    /// Sends body bytes, with the head if that has not been sent. After the last ones the response
+    /// is complete, unless trailers are to come.
     pub(super) fn send_data(&self, py: Attached, data: &[u8], last: bool) {
+        let ends = last && !self.trails.get();
         let mut pieces = data.chunks(LARGEST_PAYLOAD);
         let mut piece = pieces.next().unwrap_or_default();
         loop {
             let next = pieces.next();
             let flags = match next {
                 Some(_) => 0,
-                None if last => self.end_flags(),
+                None if ends => self.end_flags(),
                 None => flag::FLUSH,
             };
-            let load = if last {
+            let load = if ends {
                 self.event_loop.load_without_one()
             } else {
                 0
@@ -141,7 +147,9 @@ impl Http {
                 None => break,
             }
         }
-        if last {
+        if last && !ends {
+            self.stage.set(Stage::Trailers);
+        } else if last {
             self.stage.set(Stage::Over);
             self.wake(py, &self.waiters);
             self.reply_ended();
@@ -224,6 +232,7 @@ pub(super) fn unexpected(py: Attached, kind: &Owned, stage: Stage) -> Raised {
     let expected = match stage {
         Stage::Silent => "http.response.start is expected",
         Stage::Head | Stage::Streaming => "http.response.body is expected",
+        Stage::Trailers => "http.response.trailers is expected",
         Stage::Over => "the response is complete",
     };
     raise(

@@ -243,7 +243,8 @@ fn check(header: Header) -> Result<(), Malformed> {
         | Kind::GoAway
         | Kind::Retry
         | Kind::Interim
-        | Kind::Switch => {
+        | Kind::Switch
+        | Kind::Trailers => {
             if header.length as usize > LARGEST_KEPT {
                 Err(Malformed)
             } else {

@@ -5,6 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use crate::exchange::Exchange;
 use crate::exchange::response::ResponseHead;
+use crate::exchange::Pair;
 
 /// The end user's request and response. Used by one thread, which may block.
 pub trait Front: Exchange {
@@ -58,6 +59,10 @@ pub trait Front: Exchange {
     /// The head has been checked: a status from 102 to 199 without 101, and fields without any about
     /// a body. May block.
     fn interim(&self, head: &ResponseHead<'_>);
+
+    /// Adds fields that follow the body of the response, if the end user's protocol has such. They
+    /// have been checked; the end of the response has not been handed on.
+    fn trailers(&self, fields: &[Pair<'_>]);
 
     /// Adds `Retry-After` to an error page.
     fn retry_after(&self, seconds: u32);

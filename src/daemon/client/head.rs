@@ -40,6 +40,17 @@ pub fn check_interim(head: &ResponseHead<'_>) -> Result<(), &'static str> {
     check_fields(head)
 }
 
+/// Checks the fields that follow a body: they say nothing of its length (RFC 9110 section 6.5.1).
+///
+/// # Errors
+/// What is wrong.
+pub fn check_trailers(head: &ResponseHead<'_>) -> Result<(), &'static str> {
+    if head.content_length >= 0 {
+        return Err("Content-Length among the trailers");
+    }
+    check_fields(head)
+}
+
 #[inline(always)]
 fn check_fields(head: &ResponseHead<'_>) -> Result<(), &'static str> {
     for field in head.headers.items() {

@@ -260,6 +260,23 @@ impl<'a, F: Front> Pump<'a, F> {
         }
     }
 
+    /// Fields that the end user shall get behind the body.
+    #[cold]
+    fn trailers(&mut self, payload: Range<usize>) -> Result<(), End> {
+        if !self.started {
+            return Err(self.lost(Event::Malformed));
+        }
+        let front = self.front;
+        let taken = reply::decode(self.buffers.incoming.bytes(payload), |head| {
+            head::check_trailers(head).map(|()| front.trailers(head.headers.items()))
+        });
+        match taken {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(what)) => Err(self.bad_head(what)),
+            Err(_) => Err(self.lost(Event::Malformed)),
+        }
+    }
+
     #[inline]
     fn body(&mut self, header: Header, mut bytes: Range<usize>, done: bool) -> Result<(), End> {
         if !self.started {
@@ -392,6 +409,7 @@ impl<'a, F: Front> Pump<'a, F> {
             Kind::File => self.file(header, payload),
             Kind::Interim => self.interim(payload),
             Kind::Switch => Err(self.switch(payload)),
+            Kind::Trailers => self.trailers(payload),
             _ => Err(self.lost(Event::Malformed)),
         }
     }

@@ -17,6 +17,7 @@
 //! | [`Kind::GoAway`] | to the client | none: nothing on this connection will be started any more | |
 //! | [`Kind::Retry`] | to the client | none: this request was not started | a [`Refused`] |
 //! | [`Kind::Interim`] | to the client | as REPLY, without body: a response before the response (status 102 to 199) | |
+//! | [`Kind::Trailers`] | to the client | as REPLY, without body: fields that follow the body; several may come, before END | |
 //! | [`Kind::Switch`] | to the client | as REPLY, without body: 101, the connection becomes a tunnel | |
 //!
 //! # Rules
@@ -91,6 +92,8 @@ pub enum Kind {
     Interim = 24,
     /// The connection becomes a tunnel.
     Switch = 25,
+    /// Fields behind the body of the response.
+    Trailers = 26,
 }
 
 impl Kind {
@@ -110,6 +113,7 @@ impl Kind {
             23 => Kind::Retry,
             24 => Kind::Interim,
             25 => Kind::Switch,
+            26 => Kind::Trailers,
             _ => return None,
         })
     }

@@ -306,6 +306,12 @@ impl<'r> Request<'r> {
         unsafe { Table::new(self.raw().err_headers_out) }
     }
 
+    /// Fields behind the body of the response, which mod_http2 sends; over HTTP/1.1 httpd 2.4 does not.
+    pub fn trailers_out(self) -> Table<'r> {
+        // SAFETY: as above.
+        unsafe { Table::new(self.raw().trailers_out) }
+    }
+
     /// CGI variables of other modules.
     #[inline(always)]
     pub fn variables(self) -> Table<'r> {

@@ -8,6 +8,7 @@ use crate::daemon::client::Front;
 use crate::exchange::Exchange;
 use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
+use crate::exchange::Pair;
 use crate::httpd::hooks::child;
 use crate::httpd::tunnel::{self, Opened};
 
@@ -79,6 +80,18 @@ impl Front for HttpdExchange<'_> {
     #[cold]
     fn interim(&self, head: &ResponseHead<'_>) {
         self.send_interim(head);
+    }
+
+    #[cold]
+    fn trailers(&self, fields: &[Pair<'_>]) {
+        let pool = self.request.pool();
+        let trailers = self.request.trailers_out();
+        for field in fields {
+            let (name, value) = (field.name.bytes(), field.value.bytes());
+            let (name, value) = (pool.copy(name), pool.copy(value));
+            // SAFETY: strings and table lie in one pool.
+            unsafe { trailers.add(name.as_ptr(), value.as_ptr()) }
+        }
     }
 
     #[cold]

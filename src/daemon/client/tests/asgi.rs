@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
-use super::worker::interim_frame;
+use super::worker::{interim_frame, trailers_frame};
 use super::*;
 use crate::daemon::client::connection::{Watch, wait};
 use crate::daemon::wire::HEADER;
@@ -295,6 +295,64 @@ fn no_interim_response_follows_the_head() {
     let front = FakeFront::default();
     assert_eq!(forward_asgi(&pools(&[&worker]), &front), 502);
     assert_eq!(*front.seen.borrow(), [Seen::Start(200)]);
+    worker.finish();
+}
+
+#[test]
+fn trailers_follow_the_body() {
+    let worker = Worker::serve(|mut peer| {
+        peer.expect(Kind::Request);
+        peer.reply(-1, b"hello", 0);
+        peer.send(&trailers_frame(&[("X-Sum", "1"), ("X-Sum", "2")], -1));
+        peer.put(Kind::Data, flag::END, 0, b"");
+        peer.frame();
+    });
+    let front = FakeFront::default();
+    let group = pools(&[&worker]);
+    assert_eq!(forward_asgi(&group, &front), outcome::DONE);
+    let sum = |value: &str| ("X-Sum".to_owned(), value.to_owned());
+    let seen = front.seen.borrow();
+    assert!(seen.contains(&Seen::Trailers(vec![sum("1"), sum("2")])), "{seen:?}");
+    assert_eq!(seen.last(), Some(&Seen::End));
+    assert_eq!(front.data(), b"hello");
+    assert_eq!(group.idle(0), 1);
+    drop(group);
+    worker.finish();
+}
+
+#[test]
+fn bad_trailers_cut_the_response() {
+    for frame in [
+        trailers_frame(&[("X-Sum", "a\r\nb")], -1),
+        trailers_frame(&[("Connection", "close")], -1),
+        trailers_frame(&[("Content-Length", "5")], -1),
+        trailers_frame(&[], 5),
+    ] {
+        let worker = Worker::serve(move |mut peer| {
+            peer.expect(Kind::Request);
+            peer.reply(-1, b"hello", flag::FLUSH);
+            peer.send(&frame);
+            while peer.frame().is_some() {}
+        });
+        let front = FakeFront::default();
+        forward_asgi(&pools(&[&worker]), &front);
+        let seen = front.seen.borrow();
+        assert!(!seen.contains(&Seen::End), "{seen:?}");
+        assert!(!seen.iter().any(|seen| matches!(seen, Seen::Trailers(_))));
+        worker.finish();
+    }
+}
+
+#[test]
+fn trailers_before_the_head_are_502() {
+    let worker = Worker::serve(move |mut peer| {
+        peer.expect(Kind::Request);
+        peer.send(&trailers_frame(&[("X-Sum", "1")], -1));
+        assert!(peer.frame().is_none());
+    });
+    let front = FakeFront::default();
+    assert_eq!(forward_asgi(&pools(&[&worker]), &front), 502);
+    assert!(front.seen.borrow().is_empty());
     worker.finish();
 }
 

@@ -29,6 +29,7 @@ pub enum Body {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     Interim(u16, Vec<(String, String)>),
+    Trailers(Vec<(String, String)>),
     Start(u16),
     Data(Vec<u8>),
     Flush,
@@ -319,11 +320,12 @@ impl Front for FakeFront {
 
     fn interim(&self, head: &ResponseHead<'_>) {
         assert!(!self.sent.get(), "an interim response after data");
-        let fields = head.headers.items().iter().map(|field| {
-            let text = |text: Text<'_>| String::from_utf8_lossy(text.bytes()).into_owned();
-            (text(field.name), text(field.value))
-        });
-        self.note(Seen::Interim(head.status, fields.collect()));
+        let fields = texts(head.headers.items());
+        self.note(Seen::Interim(head.status, fields));
+    }
+
+    fn trailers(&self, fields: &[Pair<'_>]) {
+        self.note(Seen::Trailers(texts(fields)));
     }
 
     fn retry_after(&self, seconds: u32) {
@@ -336,4 +338,10 @@ impl Front for FakeFront {
         self.tunnel.set(Some(socket));
         outcome::DONE
     }
+}
+
+fn texts(fields: &[Pair<'_>]) -> Vec<(String, String)> {
+    let text = |text: Text<'_>| String::from_utf8_lossy(text.bytes()).into_owned();
+    let pair = |field: &Pair<'_>| (text(field.name), text(field.value));
+    fields.iter().map(pair).collect()
 }

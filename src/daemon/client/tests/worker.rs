@@ -166,8 +166,17 @@ pub fn reply_frame(
 
 /// An INTERIM frame.
 pub fn interim_frame(line: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut frame = reply_frame(line, fields, -1, b"", 0);
-    let header = Header::new(Kind::Interim, (frame.len() - HEADER) as u32);
+    head_frame(Kind::Interim, line, fields, -1)
+}
+
+/// A TRAILERS frame.
+pub fn trailers_frame(fields: &[(&str, &str)], length: i64) -> Vec<u8> {
+    head_frame(Kind::Trailers, "200", fields, length)
+}
+
+fn head_frame(kind: Kind, line: &str, fields: &[(&str, &str)], length: i64) -> Vec<u8> {
+    let mut frame = reply_frame(line, fields, length, b"", 0);
+    let header = Header::new(kind, (frame.len() - HEADER) as u32);
     frame[..HEADER].copy_from_slice(&header.encode());
     frame
 }
