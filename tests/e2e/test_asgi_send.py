@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from harness.asgi import ANY, RAISED, line_of, stands_still
+from harness.asgi import ANY, RAISED, UNFINISHED, line_of, stands_still
 from harness.client import Truncated
 from harness.config import BOTH
 from harness.curl import curl
@@ -481,9 +481,53 @@ def test_pathsend_of_a_fifo_does_not_hang(server):
     cut_or_500(server, f"/http/pathsend?path={fifo}")
 
 
-def test_trailers_where_the_front_can(server):
-    response = server.get("/http/offers?name=http.response.trailers")
-    if response.body == b"False":
-        pytest.skip("the extension is not offered")
-    response = server.get("/http/trailers", headers={"TE": "trailers"})
-    assert response.body == b"body"
+def test_trailers_over_http_2(server):
+    """Fields behind the body: of an ordinary one, of a file, of many messages, and none after all."""
+    skip_without_http_2(server)
+    with server.http2() as connection:
+        assert connection.request("/http/offers?name=http.response.trailers").body == b"True"
+        stream = connection.request("/http/trailers")
+        assert (stream.status, stream.body, stream.trailers) == (200, b"body", {"x-sum": "42"})
+        stream = connection.request(f"/http/trailers?path={__file__}")
+        with open(__file__, "rb") as file:
+            assert stream.body == file.read()
+        assert stream.trailers == {"x-sum": "42"}
+        stream = connection.request("/http/trailers?count=3")
+        assert stream.trailers == {"x-sum": "42", "x-0": "0", "x-1": "1", "x-2": "2"}
+        stream = connection.request("/http/trailers?count=-1")
+        assert (stream.body, stream.trailers) == (b"body", {})
+        stream = connection.request("/http/trailers", method="HEAD")
+        assert (stream.status, stream.body) == (200, b"")
+
+
+def test_trailers_that_do_not_come(server):
+    """What was announced is a part of the response."""
+    skip_without_http_2(server)
+    server.expect_log(UNFINISHED)
+    with server.http2() as connection:
+        stream = connection.begin("/http/trailers?missing=1")
+        with pytest.raises(Truncated):
+            stream.read_response()
+
+
+@pytest.mark.parametrize("name", ["content-length", "transfer-encoding", "x y"])
+def test_trailers_that_are_refused(server, name):
+    """Nothing of them is sent that would say how long the body is."""
+    skip_without_http_2(server)
+    server.allow_log(RAISED)
+    with server.http2() as connection:
+        stream = connection.begin(f"/http/trailers?name={name.replace(' ', '%20')}")
+        try:
+            stream.read_response()
+        except Truncated:
+            assert name != "transfer-encoding"
+        assert name not in stream.trailers
+
+
+def test_no_trailers_over_http_1(server):
+    """httpd 2.4 does not send them there: they are not offered, and those that come are dropped."""
+    assert server.get("/http/offers?name=http.response.trailers").body == b"False"
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.request("/http/trailers?count=2", headers={"TE": "trailers"})
+            assert connection.read_response().body == b"body"

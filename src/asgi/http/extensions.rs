@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use pyo3::ffi;
 
 use super::send::unexpected;
-use super::{Http, Stage};
+use super::{Http, Stage, Trailers};
 use crate::asgi::link::Sent;
 use crate::asgi::message::Message;
 use crate::daemon::wire::{FileRange, HEADER, Header, Kind, flag, reply};
@@ -51,8 +51,8 @@ impl Http {
         self.stage.set(Stage::Streaming);
         let load = self.event_loop.load_without_one();
         let range = FileRange { offset: 0, length };
-        let trails = self.trails.get();
-        let flags = if trails { flag::FLUSH } else { self.end_flags() };
+        let ends = self.trailers.get() == Trailers::None;
+        let flags = if ends { self.end_flags() } else { flag::FLUSH };
         let frame = range.encode(flags, load).to_vec();
         let mut sent = self.transmit([&head]);
         if let (Sent::Accepted, Some(link)) = (sent, &*self.link.borrow()) {
@@ -62,7 +62,7 @@ impl Http {
             self.on_gone(py);
             return Ok(());
         }
-        if trails {
+        if !ends {
             self.stage.set(Stage::Trailers);
             return Ok(());
         }
@@ -119,11 +119,11 @@ impl Http {
             return Err(raise(py, Raise::Value, what));
         }
         let pairs = fields.pairs();
-        if !pairs.is_empty() {
+        if !pairs.is_empty() && self.trailers.get() == Trailers::Sent {
             self.send_fields(py, Kind::Trailers, 200, "200", &pairs)?;
         }
         if !more && !self.gone.get() {
-            self.trails.set(false);
+            self.trailers.set(Trailers::None);
             self.send_data(py, &[], true);
         }
         Ok(())

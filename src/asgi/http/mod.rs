@@ -48,6 +48,17 @@ enum Stage {
     Over,
 }
 
+/// What becomes of fields behind the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trailers {
+    /// None are to come: they were not announced, or the last ones have come.
+    None,
+    /// Some are to come, which the client cannot get: its protocol or the response has none.
+    Dropped,
+    /// Some are to come.
+    Sent,
+}
+
 /// Why the task was cancelled by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
@@ -97,9 +108,8 @@ pub struct Http {
     pub place: Cell<u32>,
     is_head: bool,
     /// The scope offers trailers.
-    may_trail: bool,
-    /// They have been announced, and the last of them have not come.
-    trails: Cell<bool>,
+    has_trailers: bool,
+    trailers: Cell<Trailers>,
     observation: RefCell<Option<Box<TaskObservation>>>,
     /// When it began.
     pub began: Instant,
@@ -147,8 +157,8 @@ impl Http {
             sent: Cell::new(0),
             place: Cell::new(0),
             is_head: request.head.method.bytes() == b"HEAD",
-            may_trail: scope::has_trailers(&request.head),
-            trails: Cell::new(false),
+            has_trailers: scope::has_trailers(&request.head),
+            trailers: Cell::new(Trailers::None),
             observation: RefCell::new(TaskObservation::begin(&request.head)),
             began: Instant::now(),
             cancelled: Cell::new(None),

@@ -1,6 +1,6 @@
 //! `send()` of an HTTP request: its response.
 
-use super::{Http, Stage};
+use super::{Http, Stage, Trailers};
 use crate::asgi::awaitable::Poll;
 use crate::asgi::link::{HIGH_WATER, Sent};
 use crate::asgi::message::{Message, is};
@@ -65,7 +65,7 @@ impl Http {
         // Headers may be an iterator, which is the application's code and may come here as well.
         let mut head = self.head.take();
         let (status, length) = encode_head(py, message, &mut head)?;
-        let trails = self.may_trail && message.truth(py, &names.trailers)?;
+        let announced = message.truth(py, &names.trailers)?;
         if self.stage.get() != Stage::Silent {
             return Err(unexpected(py, &names.response_start, self.stage.get()));
         }
@@ -73,7 +73,11 @@ impl Http {
         let bodyless = matches!(status, 204 | 304) || self.is_head;
         self.observe(|observation| observation.note_status(status));
         self.declared.set(length.filter(|_| !bodyless));
-        self.trails.set(trails && !bodyless);
+        self.trailers.set(match announced {
+            true if self.has_trailers && !bodyless => Trailers::Sent,
+            true => Trailers::Dropped,
+            false => Trailers::None,
+        });
         self.stage.set(Stage::Head);
         Ok(())
     }
@@ -110,7 +114,7 @@ impl Http {
     /// Sends body bytes, with the head if that has not been sent. After the last ones the response
     /// is complete, unless trailers are to come.
     pub(super) fn send_data(&self, py: Attached, data: &[u8], last: bool) {
-        let ends = last && !self.trails.get();
+        let ends = last && self.trailers.get() == Trailers::None;
         let mut pieces = data.chunks(LARGEST_PAYLOAD);
         let mut piece = pieces.next().unwrap_or_default();
         loop {

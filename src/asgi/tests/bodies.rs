@@ -225,6 +225,39 @@ async def application(scope, receive, send):
 }
 
 #[test]
+fn trailers_are_http_2s() {
+    let script = Script::new(
+        r#"
+async def application(scope, receive, send):
+    offered = "http.response.trailers" in scope["extensions"]
+    await send({"type": "http.response.start", "status": 200, "trailers": True})
+    await send({"type": "http.response.body", "body": str(offered).encode()})
+    try:
+        await send({"type": "http.response.body", "body": b"more"})
+    except RuntimeError as error:
+        assert "trailers is expected" in str(error), error
+    await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+    try:
+        await send({"type": "http.response.trailers"})
+    except RuntimeError as error:
+        assert "is complete" in str(error), error
+"#,
+    );
+    let mut client = Client::new();
+    assert_eq!(client.call(&Call::to(&script)).text(), "False");
+    client.send(&Call {
+        protocol: "HTTP/2.0",
+        ..Call::to(&script)
+    });
+    let frame = client.frame_of(Kind::Reply);
+    assert!(!frame.header.has(flag::END));
+    let frame = client.frame_of(Kind::Trailers);
+    assert!(frame.payload.windows(5).any(|part| part == b"x-sum"));
+    let frame = client.frame_of(Kind::Data);
+    assert!(frame.header.has(flag::END) && !frame.header.has(flag::BAD));
+}
+
+#[test]
 fn a_file_goes_as_a_descriptor() {
     let script = Script::new(
         r#"

@@ -53,6 +53,7 @@ impl Drop for Script {
 pub struct Call<'a> {
     pub script: &'a Script,
     pub method: &'a str,
+    pub protocol: &'a str,
     pub uri: &'a str,
     pub script_name: &'a str,
     pub path_info: &'a str,
@@ -74,6 +75,7 @@ impl<'a> Call<'a> {
         Call {
             script,
             method: "GET",
+            protocol: "HTTP/1.1",
             uri: "/path?query",
             script_name: "",
             path_info: "/path",
@@ -130,7 +132,7 @@ impl<'a> Call<'a> {
                 mount_point: Opt::NONE,
                 path_info: self.path_info.into(),
                 query_string: self.query.into(),
-                protocol: "HTTP/1.1".into(),
+                protocol: self.protocol.into(),
                 remote_addr: "192.0.2.9".into(),
                 remote_port: 4711,
                 https: self.https,

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::exchange::Exchange;
-use crate::exchange::response::ResponseHead;
 use crate::exchange::Pair;
+use crate::exchange::response::ResponseHead;
 
 /// The end user's request and response. Used by one thread, which may block.
 pub trait Front: Exchange {

@@ -6,9 +6,9 @@ use std::os::fd::{OwnedFd, RawFd};
 use super::HttpdExchange;
 use crate::daemon::client::Front;
 use crate::exchange::Exchange;
+use crate::exchange::Pair;
 use crate::exchange::abi::outcome;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::Pair;
 use crate::httpd::hooks::child;
 use crate::httpd::tunnel::{self, Opened};
 

@@ -319,9 +319,20 @@ async def pathsend(scope, receive, send):
 
 
 async def trailers(scope, receive, send):
+    """Fields behind a body, or behind a file; in ``count`` + 1 messages; the last one by ``name``."""
+    told = query(scope)
+    count = int(told.get("count", "0"))
     await send({**START, "headers": [(b"trailer", b"x-sum")], "trailers": True})
-    await part(send, b"body", more=False)
-    fields = [(b"x-sum", b"42")]
+    if "path" in told:
+        await send({"type": "http.response.pathsend", "path": told["path"]})
+    else:
+        await part(send, b"body", more=False)
+    if "missing" in told:
+        return
+    for number in range(count):
+        fields = [(f"x-{number}".encode(), str(number).encode())]
+        await send({"type": "http.response.trailers", "headers": fields, "more_trailers": True})
+    fields = [(told.get("name", "x-sum").encode(), b"42")] if count >= 0 else []
     await send({"type": "http.response.trailers", "headers": fields, "more_trailers": False})
 
 

@@ -312,7 +312,10 @@ fn trailers_follow_the_body() {
     assert_eq!(forward_asgi(&group, &front), outcome::DONE);
     let sum = |value: &str| ("X-Sum".to_owned(), value.to_owned());
     let seen = front.seen.borrow();
-    assert!(seen.contains(&Seen::Trailers(vec![sum("1"), sum("2")])), "{seen:?}");
+    assert!(
+        seen.contains(&Seen::Trailers(vec![sum("1"), sum("2")])),
+        "{seen:?}"
+    );
     assert_eq!(seen.last(), Some(&Seen::End));
     assert_eq!(front.data(), b"hello");
     assert_eq!(group.idle(0), 1);
