@@ -482,7 +482,7 @@ def test_pathsend_of_a_fifo_does_not_hang(server):
 
 
 def test_trailers_over_http_2(server):
-    """Fields behind the body: of an ordinary one, of a file, of many messages, and none after all."""
+    """Fields behind a body or a file, in one message or many; and none after all."""
     skip_without_http_2(server)
     with server.http2() as connection:
         assert connection.request("/http/offers?name=http.response.trailers").body == b"True"

@@ -319,7 +319,7 @@ async def pathsend(scope, receive, send):
 
 
 async def trailers(scope, receive, send):
-    """Fields behind a body, or behind a file; in ``count`` + 1 messages; the last one by ``name``."""
+    """Fields behind a body or a file, in ``count`` + 1 messages; ``name`` is in the last."""
     told = query(scope)
     count = int(told.get("count", "0"))
     await send({**START, "headers": [(b"trailer", b"x-sum")], "trailers": True})

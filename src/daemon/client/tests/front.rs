@@ -12,7 +12,7 @@ use crate::daemon::client::Front;
 use crate::exchange::abi::outcome;
 use crate::exchange::memory::Borrowed;
 use crate::exchange::response::ResponseHead;
-use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Send, Text, Wait};
+use crate::exchange::{BodyError, ClientGone, Exchange, Level, MayBlock, Pair, Send, Text, Wait};
 
 /// What the end user sends of the body.
 #[derive(Clone, Debug)]
