@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use super::backlog::Part;
 use super::buffers::Buffers;
 use super::connection::Received;
-use super::frames::Step;
+use super::frames::{LARGEST_KEPT, Step};
 use super::front::Front;
 use super::output::Output;
 use super::pools::{Lease, Pools};
@@ -56,6 +56,8 @@ pub struct Pump<'a, F> {
     allowed: Option<u64>,
     /// A response without a body, whatever its head says.
     bodyless: bool,
+    /// Bytes of trailers that have come.
+    trailers: usize,
     /// What has been received and not handed on.
     pub(super) output: Output,
 }
@@ -83,6 +85,7 @@ impl<'a, F: Front> Pump<'a, F> {
             watches: call.target.interface != Interface::Wsgi,
             allowed: None,
             bodyless: false,
+            trailers: 0,
             output: Output::default(),
         }
     }
@@ -266,13 +269,21 @@ impl<'a, F: Front> Pump<'a, F> {
         if !self.started {
             return Err(self.lost(Event::Malformed));
         }
+        self.trailers += payload.len();
         let front = self.front;
-        let taken = reply::decode(self.buffers.incoming.bytes(payload), |head| {
-            head::check_trailers(head).map(|()| front.trailers(head.headers.items()))
-        });
+        let taken = if self.trailers > LARGEST_KEPT {
+            Ok(Err("too many trailers"))
+        } else {
+            reply::decode(self.buffers.incoming.bytes(payload), |head| {
+                head::check_trailers(head).map(|()| front.trailers(head.headers.items()))
+            })
+        };
         match taken {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(what)) => Err(self.bad_head(what)),
+            Ok(Err(what)) => {
+                let _ = self.bad_head(what);
+                Err(self.break_off())
+            }
             Err(_) => Err(self.lost(Event::Malformed)),
         }
     }
@@ -483,6 +494,11 @@ impl<'a, F: Front> Pump<'a, F> {
             self.call
         );
         self.front.log(Level::Error, false, line.as_bytes());
+        self.break_off()
+    }
+
+    /// The rest of a response that has begun cannot be used.
+    fn break_off(&mut self) -> End {
         self.lease = None;
         if self.front.has_sent() {
             self.front.abort(&MayBlock::detached());

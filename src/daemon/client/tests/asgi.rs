@@ -7,9 +7,10 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
-use super::worker::{interim_frame, trailers_frame};
+use super::worker::{interim_frame, reply_frame, trailers_frame};
 use super::*;
 use crate::daemon::client::connection::{Watch, wait};
+use crate::daemon::client::frames::LARGEST_KEPT;
 use crate::daemon::wire::HEADER;
 use crate::exchange::Level;
 
@@ -342,8 +343,33 @@ fn bad_trailers_cut_the_response() {
         let seen = front.seen.borrow();
         assert!(!seen.contains(&Seen::End), "{seen:?}");
         assert!(!seen.iter().any(|seen| matches!(seen, Seen::Trailers(_))));
+        assert_eq!(front.code().as_deref(), Some("RWSGI0306"));
         worker.finish();
     }
+}
+
+#[test]
+fn trailers_without_end_cut_the_response() {
+    let long = "a".repeat(30_000);
+    let frame = trailers_frame(&[("X-Sum", &long)], -1);
+    let most = LARGEST_KEPT / (frame.len() - HEADER);
+    let worker = Worker::serve(move |mut peer| {
+        peer.expect(Kind::Request);
+        let head = reply_frame("200 OK", &[], -1, b"hello", flag::FLUSH);
+        peer.send(&head);
+        for _ in 0..=most {
+            peer.send(&frame);
+        }
+        assert!(peer.frame().is_none());
+    });
+    let front = FakeFront::default();
+    forward_asgi(&pools(&[&worker]), &front);
+    let seen = front.seen.borrow();
+    let trailers = seen.iter().filter(|seen| matches!(seen, Seen::Trailers(_)));
+    assert_eq!(trailers.count(), most);
+    assert!(!seen.contains(&Seen::End));
+    assert_eq!(front.code().as_deref(), Some("RWSGI0306"));
+    worker.finish();
 }
 
 #[test]
